@@ -1,0 +1,342 @@
+"""The group-committing writer: many concurrent writes, one transaction.
+
+On SQLite a write that is awaited on an event loop is committed by that loop at the end of its current round, together
+with everything the other tasks of that round wrote: a commit costs some 15 µs there, a hop to a thread and back 75 µs,
+and a thread that binds rows under a busy loop gives up the interpreter lock at every row. A thread commits what plain
+synchronous code posted, what another process's lock keeps the loop from committing, and everything on PostgreSQL, whose
+commits take a round trip.
+
+Always true: records of one table are committed in the order they were given; what was acknowledged is committed; after
+a failed commit every later write fails, because a run that goes on without its record would be worth nothing.
+"""
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Engine, PoolProxiedConnection
+
+from orchestra.errors import OrchestraError
+from orchestra.traces.store.rows import Row
+
+POST_SECONDS = 0.05
+"""A posted record is committed after at most about this long while the process is not busy."""
+
+POST_ROWS = 500
+"""So many posted rows are committed at once, without waiting."""
+
+BUSY_RETRY_SECONDS = 0.002
+BUSY_RETRIES = 100
+"""How often a loop tries again while another process writes, before a thread waits in its place."""
+
+CHECKPOINT_COMMITS = 1000
+"""After so many commits (some 10 MiB) the thread moves SQLite's write-ahead log into the file."""
+
+ROWS_LIKE_A_COMMIT = 20
+"""So many rows lengthen the log about as much as a commit of its own."""
+
+Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+
+class StoreFailed(OrchestraError):
+    """The store could not commit; nothing more is written to it by this process."""
+
+
+class GroupWriter:
+    """Commits rows in groups.
+
+    Args:
+        engine: an open store's.
+        statements: the insert of each table, in the order tables are written.
+        where: names the store in messages.
+    """
+
+    def __init__(self, engine: Engine, statements: Mapping[str, str], where: str) -> None:
+        self._engine = engine
+        self._statements = statements
+        self._where = where
+        self._pid = os.getpid()
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._patient = engine.raw_connection()
+        self._hasty: PoolProxiedConnection | None = None
+        if self._sqlite:
+            self._hasty = engine.raw_connection()
+            self._hasty.cursor().execute("PRAGMA busy_timeout=0")
+            # A checkpoint waits for the disk: the thread does it, never the loop.
+            self._hasty.cursor().execute("PRAGMA wal_autocheckpoint=0")
+        self._guard = threading.Lock()
+        self._committing = threading.Lock()
+        self._pending: dict[str, list[Row]] = {}
+        self._pending_rows = 0
+        self._waiters: list[Waiter] = []
+        self._ticking: asyncio.AbstractEventLoop | None = None
+        self._timing: asyncio.AbstractEventLoop | None = None
+        self._refusals = 0
+        self._logged = 0
+        self.commits = 0
+        """Transactions committed."""
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._armed = threading.Event()
+        self._urgent = threading.Event()
+
+    def waits(self, table: str) -> bool:
+        """Whether rows of `table` are not committed yet."""
+        return bool(self._pending.get(table))
+
+    def post(self, rows: list[tuple[str, Row]]) -> None:
+        """Queue `rows`; they are committed soon, or with the next awaited write.
+
+        Raises:
+            StoreFailed: when an earlier commit failed, or the store is closed.
+        """
+        self._append(rows, None)
+        loop = asyncio._get_running_loop() if self._sqlite else None
+        if loop is None:
+            if self._pending_rows >= 4 * POST_ROWS:
+                self.flush()
+            else:
+                self._arm(urgent=self._pending_rows >= POST_ROWS)
+        elif self._pending_rows >= POST_ROWS:
+            self._schedule(loop)
+        elif self._timing is not loop:
+            self._timing = loop
+            loop.call_later(POST_SECONDS, self._on_timer)
+
+    async def write(self, rows: list[tuple[str, Row]]) -> None:
+        """Commit `rows` and everything posted before them.
+
+        Raises:
+            StoreFailed: when the commit failed; the rows are not in the store.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._append(rows, (loop, done))
+        if self._sqlite:
+            self._schedule(loop)
+        else:
+            self._arm(urgent=True)
+        await done
+
+    def flush(self) -> None:
+        """Commit everything given so far, in this thread.
+
+        Raises:
+            StoreFailed: when the commit failed.
+        """
+        if self._failure is not None:
+            raise self._failed()
+        self._commit(self._patient)
+        if self._failure is not None:
+            raise self._failed()
+
+    def close(self) -> None:
+        """Commit what is left and let go of the database; calling it twice is harmless."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        try:
+            if self._failure is None:
+                self._commit(self._patient)
+        finally:
+            self._closed = True
+            self._armed.set()
+            self._urgent.set()
+            if self._thread is not None and self._thread is not threading.current_thread():
+                self._thread.join(timeout=5.0)
+            with self._committing:
+                self._patient.close()
+                if self._hasty is not None:
+                    self._hasty.close()
+
+    def _failed(self) -> StoreFailed:
+        return StoreFailed(f"{self._where} could not be written: {self._failure}; free space or mend it, then resume")
+
+    def _append(self, rows: list[tuple[str, Row]], waiter: Waiter | None) -> None:
+        with self._guard:
+            if self._failure is not None:
+                raise self._failed() from self._failure
+            if self._closed:
+                raise StoreFailed(f"{self._where} is closed; open it again to write")
+            pending = self._pending
+            for table, row in rows:
+                if table in pending:
+                    pending[table].append(row)
+                else:
+                    pending[table] = [row]
+            self._pending_rows += len(rows)
+            if waiter is not None:
+                self._waiters.append(waiter)
+
+    # On a loop.
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._ticking is not loop:
+            self._ticking = loop
+            loop.call_soon(self._tick)
+
+    def _on_timer(self) -> None:
+        self._timing = None
+        if self._pending_rows:
+            self._tick()
+
+    def _tick(self) -> None:
+        """Commit on the loop, unless that would make it wait."""
+        self._ticking = None
+        if self._closed or self._failure is not None:
+            return
+        assert self._hasty is not None
+        if not self._committing.acquire(blocking=False):
+            self._arm(urgent=True)
+            return
+        try:
+            committed = self._commit_locked(self._hasty, hasty=True)
+        finally:
+            self._committing.release()
+        if committed:
+            self._refusals = 0
+            if self._logged >= CHECKPOINT_COMMITS:
+                self._arm(urgent=False)
+            return
+        self._refusals += 1
+        if self._refusals > BUSY_RETRIES:
+            self._refusals = 0
+            self._arm(urgent=True)
+        else:
+            loop = asyncio.get_running_loop()
+            self._ticking = loop
+            loop.call_later(BUSY_RETRY_SECONDS, self._tick)
+
+    # In a thread.
+
+    def _arm(self, *, urgent: bool) -> None:
+        if self._thread is None:
+            with self._guard:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._serve, name="orchestra-store", daemon=True)
+                    self._thread.start()
+        self._armed.set()
+        if urgent:
+            self._urgent.set()
+
+    def _serve(self) -> None:
+        while True:
+            self._armed.wait()
+            self._urgent.wait(POST_SECONDS)
+            self._armed.clear()
+            self._urgent.clear()
+            if self._closed or self._failure is not None:
+                return
+            self._commit(self._patient)
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Move SQLite's log into the file, on a connection of its own: commits go on meanwhile."""
+        if not self._sqlite or self._logged < CHECKPOINT_COMMITS:
+            return
+        self._logged = 0
+        keeper = self._engine.raw_connection()
+        try:
+            keeper.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError:
+            pass  # a reader or another process is in the way: the next one does it
+        finally:
+            keeper.close()
+
+    # The transaction.
+
+    def _commit(self, connection: PoolProxiedConnection) -> None:
+        with self._committing:
+            if self._failure is None and not self._closed:
+                self._commit_locked(connection, hasty=False)
+
+    def _commit_locked(self, connection: PoolProxiedConnection, *, hasty: bool) -> bool:
+        """Commit what is pending; false when another process is writing and `hasty` forbids to wait."""
+        with self._guard:
+            idle = not self._pending
+            waiters = self._taken_waiters() if idle else []
+        if idle:
+            self._settle(waiters, None)
+            return True
+        cursor = connection.cursor()
+        if self._sqlite:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if hasty and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                    return False
+                self._fail(error, [])
+                return True
+        with self._guard:
+            pending, self._pending = self._pending, {}
+            waiters = self._taken_waiters()
+            self._pending_rows = 0
+        try:
+            for table, statement in self._statements.items():
+                if rows := pending.get(table):
+                    cursor.executemany(statement, rows)
+            connection.commit()
+            self.commits += 1
+            self._logged += 1 + sum(map(len, pending.values())) // ROWS_LIKE_A_COMMIT
+        except Exception as error:
+            connection.rollback()
+            self._fail(error, waiters)
+            return True
+        except BaseException:
+            # Ctrl-C in the middle of a transaction: undo it and keep its rows for the next one.
+            if self._in_transaction(connection):
+                connection.rollback()
+                self._put_back(pending, waiters)
+            else:
+                self._settle(waiters, None)
+            raise
+        self._settle(waiters, None)
+        return True
+
+    def _in_transaction(self, connection: PoolProxiedConnection) -> bool:
+        raw = connection.dbapi_connection
+        return bool(getattr(raw, "in_transaction", True))
+
+    def _taken_waiters(self) -> list[Waiter]:
+        waiters, self._waiters = self._waiters, []
+        return waiters
+
+    def _put_back(self, pending: dict[str, list[Row]], waiters: list[Waiter]) -> None:
+        with self._guard:
+            for table, rows in self._pending.items():
+                pending.setdefault(table, []).extend(rows)
+            self._pending = pending
+            self._pending_rows = sum(map(len, pending.values()))
+            self._waiters = waiters + self._waiters
+
+    def _fail(self, error: BaseException, waiters: list[Waiter]) -> None:
+        with self._guard:
+            self._failure = error
+            waiters = waiters + self._taken_waiters()
+        self._settle(waiters, error)
+
+    def _settle(self, waiters: list[Waiter], error: BaseException | None) -> None:
+        if not waiters:
+            return
+        here: Any = asyncio._get_running_loop()
+        for loop, done in waiters:
+            failure = None if error is None else self._failed()
+            if loop is here:
+                _resolve(done, failure)
+                continue
+            try:
+                loop.call_soon_threadsafe(_resolve, done, failure)
+            except RuntimeError:
+                continue  # its loop has ended, and with it whoever waited
+
+
+def _resolve(done: "asyncio.Future[None]", failure: StoreFailed | None) -> None:
+    if done.done():
+        return
+    if failure is None:
+        done.set_result(None)
+    else:
+        done.set_exception(failure)

@@ -1,0 +1,205 @@
+"""What a run came to: tokens, cost and time, per run, episode and node; and a whole run as one JSON document.
+
+Sums are over what was measured, and `None` where nothing was. Money of a run is what its ledger says; money of an
+episode or a node is what its own calls cost.
+"""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from orchestra.traces import names
+from orchestra.traces.content import is_digest
+from orchestra.traces.episode import Episode, Transcript, Turn
+from orchestra.traces.fold import episodes
+from orchestra.traces.records import LedgerEntry, RunRecord, SpanRecord
+from orchestra.traces.turns import CHATS, failure, operation
+
+if TYPE_CHECKING:
+    from orchestra.traces.store import Store
+
+EXPORT_VERSION = 1
+"""Version of the document `export` makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Tokens, cost and time of something."""
+
+    calls: int
+    """Calls of a model, those answered from the cache included."""
+    input_tokens: int | None
+    output_tokens: int | None
+    paid_nano: int | None
+    """Nano-USD paid."""
+    list_nano: int | None
+    """Nano-USD it would cost uncached."""
+    seconds: float | None
+    """Wall clock of a run or an episode; of a node, the time its calls took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One line of `orchestra traces list`."""
+
+    run_id: str
+    command: str
+    started_at: float
+    """Unix seconds."""
+    attempts: int
+    state: str
+    """`done`, `failed`, or `cut off` when it never ended (or is still going)."""
+    episodes: int
+    failed: int
+    """Episodes with an error."""
+    figures: Figures
+
+
+def summary(store: "Store", run: RunRecord) -> RunSummary:
+    """What `run` came to, from its spans and its ledger; no content is read."""
+    spans = store.spans(run.run_id)
+    chats = [span for span in spans if operation(span) in CHATS]
+    roots = [span for span in spans if span.parent_id is None]
+    plays = _last_plays(spans)
+    tokens = [(_whole(span, names.INPUT_TOKENS), _whole(span, names.OUTPUT_TOKENS)) for span in chats]
+    paid = _ledger_paid(store.ledger_entries(run.run_id))
+    began = min((span.start_ns for span in spans), default=0)
+    figures = Figures(
+        calls=len(chats),
+        input_tokens=_sum(pair[0] for pair in tokens),
+        output_tokens=_sum(pair[1] for pair in tokens),
+        paid_nano=paid if paid is not None else _sum(_whole(span, names.PAID_NANO) for span in chats),
+        list_nano=_sum(_whole(span, names.LIST_NANO) for span in chats),
+        seconds=(max(span.end_ns for span in spans) - began) / 1e9 if spans else None,
+    )
+    return RunSummary(
+        run_id=run.run_id,
+        command=run.command,
+        started_at=run.at,
+        attempts=max(run.attempts, sum(span.name.split(" ")[0] == names.ATTEMPT for span in roots)),
+        state=_state(roots),
+        episodes=len(plays),
+        failed=sum(failure(span) is not None for span in plays),
+        figures=figures,
+    )
+
+
+def node_figures(transcript: Transcript) -> Figures:
+    """What one node came to."""
+    turns = transcript.turns
+    seconds = [turn.latency_seconds for turn in turns] + [use.latency_seconds for use in transcript.tool_uses]
+    return _of_turns(turns, sum(seconds) if seconds else None)
+
+
+def episode_figures(episode: Episode) -> Figures:
+    """What one episode came to."""
+    return _of_turns(episode.turns, episode.latency_seconds)
+
+
+def run_episodes(store: "Store", run_id: str) -> tuple[Episode, ...]:
+    """Every episode of a run."""
+    return episodes(store.spans(run_id), store.facts(run_id), store.blob_value)
+
+
+def export(store: "Store", run_id: str) -> dict[str, Any]:
+    """Everything the store holds about a run, as one JSON document, with the episodes it folds to.
+
+    Raises:
+        orchestra.errors.InputError: when there is no such run.
+    """
+    run_id = store.find_run(run_id)
+    run = store.run(run_id)
+    assert run is not None
+    spans = store.spans(run_id)
+    return {
+        "export_version": EXPORT_VERSION,
+        "names_version": names.VERSION,
+        "run": asdict(run),
+        "summary": asdict(summary(store, run)),
+        "episodes": [episode.model_dump(mode="json") for episode in run_episodes(store, run_id)],
+        "spans": [asdict(span) for span in spans],
+        "facts": [asdict(fact) for fact in store.facts(run_id)],
+        "journal": [asdict(entry) for entry in store.journal(run_id)],
+        "ledger": [_ledger_line(line) for line in store.ledger_entries(run_id)],
+        "blobs": {name: _plain_blob(store.blob_value(name)) for name in _referred(spans)},
+    }
+
+
+def _of_turns(turns: Iterable[Turn], seconds: float | None) -> Figures:
+    turns = tuple(turns)
+    return Figures(
+        calls=len(turns),
+        input_tokens=_sum(turn.usage.input_tokens for turn in turns),
+        output_tokens=_sum(turn.usage.output_tokens for turn in turns),
+        paid_nano=_sum(_nano(turn.paid_usd) for turn in turns),
+        list_nano=_sum(_nano(turn.list_usd) for turn in turns),
+        seconds=seconds,
+    )
+
+
+def _last_plays(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """The root span of each episode; of one played again, the last."""
+    plays: dict[str, SpanRecord] = {}
+    for span in spans:
+        episode_id = span.attributes.get(names.EPISODE_ID)
+        if episode_id is not None and operation(span) in (names.PLAY, names.INVOKE_WORKFLOW):
+            plays[str(episode_id)] = span
+    return list(plays.values())
+
+
+def _state(roots: list[SpanRecord]) -> str:
+    if not roots:
+        return "cut off"
+    return "failed" if failure(max(roots, key=lambda span: span.end_ns)) is not None else "done"
+
+
+def _ledger_paid(entries: Iterable[LedgerEntry]) -> int | None:
+    """Settled and unknown together, and what is still reserved: a call in flight counts in full until it is settled."""
+    open_nano: dict[object, int] = {}
+    booked = None
+    for line in entries:
+        entry = line.entry
+        booked = booked or 0
+        if entry.event == "reserve":
+            open_nano[entry.reservation_id] = entry.nano
+        elif entry.event in ("settle", "unknown", "release"):
+            open_nano.pop(entry.reservation_id, None)
+            booked += entry.nano if entry.event != "release" else 0
+    return None if booked is None else booked + sum(open_nano.values())
+
+
+def _ledger_line(line: LedgerEntry) -> dict[str, object]:
+    entry = line.entry
+    return {
+        "ledger": entry.ledger,
+        "reservation_id": entry.reservation_id,
+        "event": entry.event,
+        "nano": entry.nano,
+        "what": entry.what,
+        "at": entry.at,
+    }
+
+
+def _referred(spans: Iterable[SpanRecord]) -> list[str]:
+    found = {str(value) for span in spans for value in (*span.attributes.values(), span.resource) if is_digest(value)}
+    return sorted(found)
+
+
+def _plain_blob(value: object) -> object:
+    return {"base64": base64.b64encode(value).decode("ascii")} if isinstance(value, bytes) else value
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _nano(usd: Decimal | None) -> int | None:
+    return None if usd is None else int(usd.scaleb(9))
+
+
+def _whole(span: SpanRecord, key: str) -> int | None:
+    value = span.attributes.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
