@@ -1,0 +1,121 @@
+import itertools
+
+import pytest
+
+from graphs import Sampling
+from orchestra.errors import ModelError
+from orchestra.models.local.opening import _OPEN
+from orchestra.models.protocol import Message, Request
+from orchestra.testing import check_model
+
+
+def said(reply):
+    return Message(
+        role="assistant",
+        content=reply.text,
+        prompt_token_ids=reply.prompt_token_ids,
+        token_ids=reply.token_ids,
+    )
+
+
+async def conversation(asking, model, turns, **sampling):
+    messages, replies = [Message(role="system", content="rules of the game")], []
+    for turn in range(turns):
+        messages.append(Message(role="user", content=f"turn {turn}"))
+        request = Request(
+            messages=tuple(messages), sampling=Sampling(max_tokens=9, temperature=2.0, **sampling), seed=turn
+        )
+        replies.append(await asking.answer(model, request))
+        messages.append(said(replies[-1]))
+    return replies
+
+
+async def test_a_transcript_grows_by_its_sampled_ids_and_is_never_rendered_again(asking, tiny, plain):
+    _, tokenizer = plain()
+    replies = await conversation(asking, tiny(), 6)
+    for turn, (before, after) in enumerate(itertools.pairwise(replies), start=1):
+        glue = f"<|im_end|>\n<|im_start|>user\nturn {turn}<|im_end|>\n<|im_start|>assistant\n"
+        own_end = before.token_ids[-1] == 1
+        glue_ids = tokenizer.encode(glue, add_special_tokens=False)[1 if own_end else 0 :]
+        assert after.prompt_token_ids == (*before.prompt_token_ids, *before.token_ids, *glue_ids)
+    # The point of it: encoding the text again gives other ids for at least one of these replies.
+    assert any(tuple(tokenizer.encode(r.text, add_special_tokens=False)) != r.token_ids for r in replies)
+
+
+async def test_the_keys_and_values_of_a_growing_transcript_are_reused(asking, tiny):
+    for before, after in zip(replies := await conversation(asking, tiny(), 5), replies[1:], strict=False):
+        known = len(before.prompt_token_ids) + len(before.token_ids) - 1
+        assert after.usage.cached_input_tokens >= known
+        assert after.usage.cached_input_tokens < after.usage.input_tokens
+
+
+async def test_reuse_changes_nothing(asking, tiny):
+    kept, computed = await conversation(asking, tiny(), 5), await conversation(asking, tiny(kept_mib=0), 5)
+    assert [r.token_ids for r in kept] == [r.token_ids for r in computed]
+    for left, right in zip(kept, computed, strict=True):
+        assert left.logprobs == pytest.approx(right.logprobs, abs=2e-4)
+
+
+async def test_requests_that_begin_alike_read_the_beginning_once(asking, tiny):
+    system = "a long system message " * 6
+    requests = [
+        Request(messages=(Message(role="system", content=system), Message(role="user", content=f"{i}")))
+        for i in range(12)
+    ]
+    requests = [Request(messages=r.messages, sampling=Sampling(max_tokens=4)) for r in requests]
+    replies = await asking.answers(tiny(), requests)
+    assert sum(r.usage.cached_input_tokens >= len(system) for r in replies) == 11
+
+
+async def test_kept_transcripts_stay_within_their_memory(asking, tiny):
+    model = tiny(kept_mib=1)
+    await asking.answers(model, [asking.asked(f"{i} " * 60, max_tokens=4) for i in range(60)])
+    assert 0 < model._opened.engine.kept_bytes <= 1 << 20
+
+
+async def test_a_deterministic_reply_depends_on_its_request_alone(asking, tiny):
+    model = tiny(dtype=None, deterministic=True)
+    requests = [asking.asked(t, temperature=1.0, max_tokens=20) for t in ("one", "two", "one more", "one")]
+    alone = [await asking.answer(model, request) for request in requests]
+    together = await asking.answers(model, requests)
+    for left, right in zip(alone, together, strict=True):
+        assert (left.text, left.token_ids, left.logprobs) == (right.text, right.token_ids, right.logprobs)
+    assert model.fingerprint.endswith(":float32:deterministic")
+
+
+async def test_the_bound_of_a_prompt_is_exact_and_its_key_is_its_ids(asking, tiny):
+    model = tiny()
+    request = asking.asked("how many?")
+    reply = await asking.answer(model, request)
+    assert model.prompt_tokens_bound(request) == len(reply.prompt_token_ids)
+    assert model.prompt_key(request) != model.prompt_key(asking.asked("how many!"))
+    assert model.prompt_key(request) == model.prompt_key(asking.asked("how many?", seed=9))
+
+
+async def test_it_keeps_the_contract_of_models(tiny):
+    await check_model(tiny())
+
+
+async def test_models_of_the_same_weights_share_an_engine_until_the_last_is_closed(asking, tiny):
+    first, second = tiny(), tiny()
+    assert first._opened is second._opened
+    await first.close()
+    await first.close()
+    assert (await asking.answer(second, asking.asked("still here"))).token_ids
+    await second.close()
+    assert not _OPEN
+    with pytest.raises(ModelError, match="closed"):
+        await asking.answer(second, asking.asked("gone"))
+
+
+async def test_what_it_cannot_do_is_refused(asking, tiny):
+    model, request = tiny(), asking.asked("go")
+    with pytest.raises(ModelError, match="without the adapter 'a1'"):
+        await asking.answer(model, Request(messages=request.messages, adapter="a1"))
+
+
+async def test_a_template_that_refuses_a_role_says_so(asking, tiny):
+    model = tiny()
+    model._opened.prompts._tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(ModelError, match=r"refuses messages of the roles user: roles must alternate"):
+        await asking.answer(model, asking.asked("go"))
