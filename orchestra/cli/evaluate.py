@@ -1,0 +1,134 @@
+"""`orchestra evaluate`: teams on a task file, compared in pairs."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from orchestra.cli import options
+from orchestra.cli.console import console, errors
+
+if TYPE_CHECKING:
+    from orchestra.evaluation.sweep import Evaluation
+
+
+def evaluate_command(
+    teams: Annotated[list[Path], typer.Argument(help="Team files; the others are compared with the first.")],
+    tasks: options.TasksFile,
+    samples: Annotated[int, typer.Option(min=1, help="Independent samples per task; their scores are averaged.")] = 1,
+    split: Annotated[Literal["trial", "heldout", "all"], typer.Option(help="Which tasks.")] = "all",
+    max_cost: options.MaxCost = None,
+    model: options.ModelName = None,
+    seed: options.Seed = 0,
+    deterministic: options.Deterministic = False,
+    machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
+    trust: options.Trust = False,
+    resume: options.Resume = None,
+    store: options.StoreUrl = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Success with intervals, cost per task, and paired differences."""
+    from orchestra.benchmarks.tasks import of_split, read_tasks
+    from orchestra.cli.progress import bars
+    from orchestra.evaluation.sweep import evaluate
+    from orchestra.execution.runner import run_sync
+
+    settings = options.settings(
+        model,
+        deterministic=deterministic,
+        machine_usd_per_hour=machine_usd_per_hour,
+        trust=trust,
+        use_cache=True,
+    )
+    asked = of_split(read_tasks(tasks), split)
+    with bars() as on_start:
+        evaluation = run_sync(
+            evaluate(
+                teams,
+                asked,
+                samples=samples,
+                max_cost_usd=max_cost,
+                settings=settings,
+                store=store,
+                seed=seed,
+                resume=resume,
+                on_start=on_start,
+            )
+        )
+    if as_json:
+        options.print_json(_document(evaluation))
+    else:
+        _show(evaluation)
+    return 3 if evaluation.ran_out else 0
+
+
+def _document(evaluation: "Evaluation") -> dict[str, object]:
+    from orchestra.evaluation.breakeven import mean_list_nano
+    from orchestra.ledger import usd
+
+    teams = []
+    for team in evaluation.teams:
+        against = team.against_first
+        teams.append(
+            {
+                "team": team.name,
+                "hash": team.team_hash,
+                "tasks": len(team.arm),
+                "success": None if team.success is None else team.success.mean,
+                "interval_95": None if team.success is None else [team.success.low, team.success.high],
+                "list_usd_per_task": float(usd(round(mean_list_nano(team.arm)))),
+                "paid_usd": str(usd(team.arm.paid_nano)),
+                "cost_of_pass_usd": None if team.cost_of_pass_nano is None else str(usd(team.cost_of_pass_nano)),
+                "failed_episodes": team.arm.failures,
+                "difference_to_first": None
+                if against is None
+                else {
+                    "mean": against.difference.mean,
+                    "interval_95": [against.difference.low, against.difference.high],
+                    "wins": against.wins,
+                    "losses": against.losses,
+                    "ties": against.ties,
+                },
+            }
+        )
+    paid = str(usd(evaluation.paid_nano))
+    return {"run_id": evaluation.run_id, "paid_usd": paid, "ran_out": evaluation.ran_out, "teams": teams}
+
+
+def _show(evaluation: "Evaluation") -> None:
+    from rich.table import Table
+
+    from orchestra.evaluation.breakeven import mean_list_nano
+    from orchestra.ledger import show_usd
+
+    table = Table(box=None, pad_edge=False)
+    for title, side in (
+        ("team", "left"),
+        ("tasks", "right"),
+        ("success", "right"),
+        ("95 % interval", "left"),
+        ("cost per task", "right"),
+        ("per solved task", "right"),
+        ("against the first", "left"),
+    ):
+        table.add_column(title, justify="right" if side == "right" else "left")
+    for team in evaluation.teams:
+        against = team.against_first
+        difference = against.difference if against else None
+        table.add_row(
+            team.name,
+            str(len(team.arm)),
+            "–" if team.success is None else f"{100 * team.success.mean:.1f} %",
+            "" if team.success is None else f"{100 * team.success.low:.1f} to {100 * team.success.high:.1f}",
+            show_usd(round(mean_list_nano(team.arm))),
+            "never solved" if team.cost_of_pass_nano is None else show_usd(team.cost_of_pass_nano),
+            ""
+            if difference is None
+            else f"{100 * difference.mean:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})",
+        )
+    console().print(table)
+    if evaluation.ran_out:
+        errors().print(f"the budget ran out: {evaluation.ran_out}", style="red", markup=False)
+    paid = show_usd(evaluation.paid_nano)
+    errors().print(f"{paid} · orchestra traces show {evaluation.run_id}", style="dim", markup=False)

@@ -1,0 +1,119 @@
+"""`orchestra models`: bring, list and measure the models that run on this machine."""
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from orchestra.cli.console import console, errors
+from orchestra.cli.options import AsJson, Deterministic, print_json
+
+models_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Bring, list and measure the models that run on this machine."
+)
+
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME...", help="Such as smollm2-135m-instruct, or an id of the Hugging Face hub."),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name, folder or GGUF file, without local/.")]
+
+
+@models_app.command("pull")
+def pull_command(names: Names, as_json: AsJson = False) -> None:
+    """Bring weights into the user's cache once, checked by SHA-256."""
+    from orchestra.models import weights
+
+    pulled = []
+    for name in names:
+        wanted = name.removeprefix("local/")
+        path = weights.pull(wanted, tell=lambda line: errors().print(line, style="dim"))
+        if weights.gguf_in(path) is not None:
+            _unpack(wanted)
+        pulled.append({"name": wanted, "path": str(path), "sha256": weights.content_hash(path)})
+        if not as_json:
+            console().print(f"{wanted}  {path}", soft_wrap=True)
+    if as_json:
+        print_json({"models": pulled})
+
+
+def _unpack(name: str) -> None:
+    """Do the slow part of a first opening now, where a person expects to wait."""
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        return
+    from orchestra.models import weights
+    from orchestra.models.local import prepare
+
+    with errors().status(f"unpacking {name}"):
+        prepare(weights.path_of(name))
+
+
+@models_app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """Show the models on this machine, and those that can be pulled without a hub."""
+    from rich.table import Table
+
+    from orchestra.models import weights
+
+    here = weights.installed()
+    missing = sorted(set(weights.PACKAGED) - {model.name for model in here})
+    if as_json:
+        print_json(
+            {
+                "cache": str(weights.cache_dir() / "models"),
+                "installed": [{"name": m.name, "path": str(m.path), "bytes": m.bytes} for m in here],
+                "available": missing,
+            }
+        )
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model")
+    table.add_column("MiB", justify="right")
+    table.add_column("where", overflow="fold")
+    for model in here:
+        table.add_row(model.name, f"{model.bytes / 2**20:.0f}", str(model.path))
+    for name in missing:
+        table.add_row(name, "-", f"orchestra models pull {name}", style="dim")
+    console().print(table)
+    free = shutil.disk_usage(weights.cache_dir() if weights.cache_dir().exists() else "/").free
+    errors().print(f"{free / 2**30:.0f} GiB free where {weights.cache_dir() / 'models'} lies", style="dim")
+
+
+@models_app.command("calibrate")
+def calibrate_command(
+    name: Name,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Requests at once; prices are taken from a measurement at 16.")
+    ] = 16,
+    seconds: Annotated[float, typer.Option(min=0.5, help="About how long it may take.")] = 8.0,
+    deterministic: Deterministic = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast this machine reads and writes tokens with a model; its price follows from it."""
+    from dataclasses import asdict
+
+    from orchestra.ledger import DEFAULT_MACHINE_USD_PER_HOUR, usd
+    from orchestra.models.local import calibrate
+
+    with errors().status(f"measuring {name}"):
+        speed = calibrate(name.removeprefix("local/"), batch=batch, seconds=seconds, deterministic=deterministic)
+    price = speed.price(DEFAULT_MACHINE_USD_PER_HOUR)
+    reading, writing = usd(price.input_nano_per_million), usd(price.output_nano_per_million)
+    if as_json:
+        print_json(
+            {
+                **asdict(speed),
+                "machine_usd_per_hour": str(DEFAULT_MACHINE_USD_PER_HOUR),
+                "input_usd_per_million": str(reading),
+                "output_usd_per_million": str(writing),
+            }
+        )
+        return
+    console().print(
+        f"{speed.model}, {speed.dtype} on {speed.device}, {speed.threads} threads, {speed.batch} at once\n"
+        f"  reads  {speed.input_tokens_per_second:8.0f} tokens/s   {reading:.4f} USD per million\n"
+        f"  writes {speed.output_tokens_per_second:8.0f} tokens/s   {writing:.4f} USD per million\n"
+        f"  at {DEFAULT_MACHINE_USD_PER_HOUR} USD per machine hour, measured {speed.measured_at}"
+    )

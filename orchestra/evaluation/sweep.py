@@ -1,0 +1,223 @@
+"""Teams on task files: every task played, scored and priced, many at once.
+
+The only module of this package that plays teams. What it returns are arms; everything said about them afterwards is
+statistics over those.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from graphs import AgentGraph, AgentNode, RouterNode, Sampling, VoteNode
+from graphs.identity import content_hash
+from orchestra.benchmarks.tasks import Task, tasks_hash
+from orchestra.errors import BudgetError, InputError
+from orchestra.evaluation.breakeven import cost_of_pass
+from orchestra.evaluation.intervals import Estimate, success_interval
+from orchestra.evaluation.outcomes import Arm, Outcome
+from orchestra.evaluation.paired import Comparison, compare
+from orchestra.execution.runner import open_team
+from orchestra.execution.runtime import Played, Runtime, Settings
+from orchestra.execution.votes import tally
+from orchestra.ledger import Ledger, nano
+from orchestra.traces.store import Store
+
+SAMPLE_TEMPERATURE = 0.7
+"""Of several independent samples of a team that decodes greedily; self-consistency (arXiv:2203.11171) uses it."""
+
+
+async def sweep(
+    runtime: Runtime,
+    name: str,
+    graph: AgentGraph,
+    tasks: Sequence[Task],
+    *,
+    key: str,
+    purse: Ledger,
+    seed: int = 0,
+    samples: int | Mapping[str, int] = 1,
+    vote: VoteNode | None = None,
+    on_done: Callable[[], None] = lambda: None,
+) -> Arm:
+    """The arm `name`: `graph` at every task, with independent samples of each.
+
+    Args:
+        key: prefix of the journal keys, unique within the run.
+        samples: per task, or one number for all; from 2 on the team samples at `SAMPLE_TEMPERATURE` if it is greedy.
+        vote: counts the samples of a task into one answer; `None` averages their scores instead.
+        on_done: called after each task.
+
+    Raises:
+        BudgetError: the purse ran out; every task already answered stays paid for and is reused on resume.
+    """
+    folder = runtime.prepare(graph)
+    sampled = sampling(graph)
+    runtime.prepare(sampled, folder)
+
+    short: list[BudgetError] = []
+
+    async def one(task: Task) -> Outcome:
+        count = samples if isinstance(samples, int) else samples[task.id]
+        plays = await asyncio.gather(
+            *(
+                runtime.play(
+                    graph if count == 1 else sampled,
+                    task.input,
+                    key=f"{key}/{task.id}/{index}",
+                    purse=purse,
+                    task_id=task.id,
+                    seed=seed,
+                    sample_index=index,
+                )
+                for index in range(count)
+            )
+        )
+        on_done()
+        short.extend(played.error for played in plays if isinstance(played.error, BudgetError))
+        return _outcome(runtime, task, plays, vote)
+
+    outcomes = await asyncio.gather(*(one(task) for task in tasks))
+    if short:  # raised when all have ended: what was in flight is paid for, and kept
+        raise short[0]
+    return Arm.of(name, outcomes)
+
+
+def sampling(graph: AgentGraph) -> AgentGraph:
+    """`graph`, drawing its replies where it decodes greedily."""
+
+    def warm(own: Sampling) -> Sampling:
+        return own.model_copy(update={"temperature": SAMPLE_TEMPERATURE}) if own.temperature == 0 else own
+
+    nodes = tuple(
+        node.model_copy(update={"sampling": warm(node.sampling)})
+        if isinstance(node, AgentNode | RouterNode) and node.sampling is not None
+        else node
+        for node in graph.nodes
+    )
+    return graph.model_copy(update={"sampling": warm(graph.sampling), "nodes": nodes})
+
+
+def _outcome(runtime: Runtime, task: Task, plays: Sequence[Played], vote: VoteNode | None) -> Outcome:
+    replies = [(str(i), played.reply) for i, played in enumerate(plays) if played.error is None and played.reply]
+    errors = [str(played.error) for played in plays if played.error is not None]
+    if vote is not None and len(plays) > 1:
+        winner = tally([(who, said) for who, said in replies if said], vote) if replies else None
+        reply, value = winner, runtime.score_text(task, winner)
+    else:
+        reply = plays[0].reply
+        value = sum(runtime.score(task, played) for played in plays) / len(plays)
+    return Outcome(
+        task_id=task.id,
+        score=value,
+        list_nano=sum(played.spent.list_nano for played in plays),
+        paid_nano=sum(played.paid_nano for played in plays),
+        latency_seconds=max(played.latency_seconds for played in plays),
+        error=errors[0] if len(errors) == len(plays) else None,
+        reply=reply,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """One team on a task file."""
+
+    name: str
+    team_hash: str
+    arm: Arm
+    success: Estimate | None
+    """`None` when nothing was measured."""
+    cost_of_pass_nano: int | None
+    """List cost per solved task; `None` when none was solved."""
+    against_first: Comparison | None
+    """Paired difference to the first team; `None` for the first itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Several teams on the same tasks."""
+
+    run_id: str
+    teams: tuple[Evaluated, ...]
+    paid_nano: int
+    ran_out: str | None
+    """What the budget ran out on; `None` when it did not."""
+
+
+async def evaluate(
+    teams: Sequence[AgentGraph | str | Path],
+    tasks: Sequence[Task],
+    *,
+    samples: int = 1,
+    max_cost_usd: Decimal | str | int | None = None,
+    settings: Settings | None = None,
+    store: str | Path | None = None,
+    seed: int = 0,
+    resume: str | None = None,
+    on_start: Callable[[str, int], Callable[[], None]] = lambda name, total: lambda: None,
+) -> Evaluation:
+    """Every team on every task, compared in pairs with the first.
+
+    Args:
+        samples: independent samples per task; their scores are averaged.
+        max_cost_usd: most the calls may cost together; required where a model costs money outside this machine.
+        on_start: called with a team's name and its number of tasks; what it returns is called after each task.
+
+    Raises:
+        InputError: something is wrong or missing; nothing was spent.
+    """
+    settings = settings or Settings()
+    opened_teams = [(_name(team, number), *open_team(team)) for number, team in enumerate(teams, 1)]
+    folders = [folder for _, _, folder in opened_teams if folder is not None]
+    unscored = [task.id for task in tasks if task.target is None]
+    if unscored:
+        raise InputError(f"evaluation needs a target on every task; {unscored[0]!r} has none ({len(unscored)} in all)")
+    inputs = {
+        "teams": [content_hash(graph) for _, graph, _ in opened_teams],
+        "tasks": tasks_hash(tasks),
+        "samples": samples,
+        "seed": seed,
+    }
+    cap = None if max_cost_usd is None else nano(max_cost_usd)
+    with Store.open(store) as opened:
+        async with Runtime.opened(
+            "evaluate", store=opened, settings=settings, folders=folders, cap_nano=cap, inputs=inputs, resume=resume
+        ) as runtime:
+            for _, graph, folder in opened_teams:
+                runtime.prepare(graph, folder)
+            runtime.refuse_uncapped("--max-cost")
+            arms: list[Arm] = []
+            ran_out: str | None = None
+            for number, (name, graph, _) in enumerate(opened_teams):
+                purse, done = runtime.ledger.child(f"team-{number}"), on_start(name, len(tasks))
+                playing = sweep(
+                    runtime, name, graph, tasks, key=str(number), purse=purse, seed=seed, samples=samples, on_done=done
+                )
+                try:
+                    arms.append(await playing)
+                except BudgetError as short:
+                    ran_out = f"{name}: {short}"
+                    break
+            rows = zip(arms, opened_teams, strict=False)  # shorter when the money ran out
+            return Evaluation(
+                run_id=runtime.run_id,
+                teams=tuple(_evaluated(arm, arms[0], graph) for arm, (_, graph, _) in rows),
+                paid_nano=runtime.ledger.spent,
+                ran_out=ran_out,
+            )
+
+
+def _evaluated(arm: Arm, first: Arm, graph: AgentGraph) -> Evaluated:
+    return Evaluated(
+        name=arm.name,
+        team_hash=content_hash(graph),
+        arm=arm,
+        success=success_interval(arm.scores) if len(arm.scores) else None,
+        cost_of_pass_nano=cost_of_pass(arm),
+        against_first=None if arm is first else compare(arm, first),
+    )
+
+
+def _name(team: AgentGraph | str | Path, number: int) -> str:
+    return f"{number}: {team.name}" if isinstance(team, AgentGraph) else f"{number}: {Path(team).stem}"

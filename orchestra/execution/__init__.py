@@ -1,0 +1,28 @@
+"""Running teams: an agent graph and a task become an episode.
+
+`run` and `run_sync` play one team at one task; `Runtime` is what they, evaluation and composers share.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestra.execution.runner import run, run_sync
+    from orchestra.execution.runtime import Played, Runtime, Settings
+
+_HOMES = {
+    "Played": "orchestra.execution.runtime",
+    "Runtime": "orchestra.execution.runtime",
+    "Settings": "orchestra.execution.runtime",
+    "run": "orchestra.execution.runner",
+    "run_sync": "orchestra.execution.runner",
+}
+
+__all__ = ["Played", "Runtime", "Settings", "run", "run_sync"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: LangGraph alone takes most of a second."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

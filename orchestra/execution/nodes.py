@@ -1,0 +1,197 @@
+"""What each node kind does when it is its turn.
+
+An agent asks its model, and goes on asking while the model calls tools: by native function calling where the model
+has it, else by the text protocol of `orchestra.agents.protocol`. A tool node calls a function. A vote counts what
+arrived. A router names the channels that fire. A tool that fails is a fault of the episode, not its end: the team
+goes on without that message, as it would without the tool.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from graphs import AgentNode, RouterNode, Sampling, Tool, ToolNode, VoteNode
+from orchestra.agents.prompts import join, render
+from orchestra.agents.protocol import instructions, parse
+from orchestra.errors import TeamError, ToolError
+from orchestra.execution.calls import Reply
+from orchestra.execution.play import Play
+from orchestra.execution.votes import tally
+from orchestra.models.protocol import Message, Model, Request, ToolCall, ToolSchema
+from orchestra.traces import names
+
+MOST_TOOL_STEPS = 8
+"""Model calls one agent may make in one turn before its last reply is taken as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a node said, and where it goes."""
+
+    text: str | None
+    """`None` means it has nothing to say."""
+    fired: Collection[str] | None = None
+    """Targets a router chose; `None` means every channel carries the reply."""
+
+
+async def speak(play: Play, node: AgentNode | ToolNode | VoteNode | RouterNode, key: str) -> Turn:
+    """The turn of `node`, given what it has heard.
+
+    Args:
+        key: prefix of the journal keys of the calls it makes.
+
+    Raises:
+        EpisodeError: when it cannot take its turn.
+    """
+    if isinstance(node, ToolNode):
+        return await _tool_turn(play, node, key)
+    if isinstance(node, VoteNode):
+        heard = play.heard(node.id)
+        return Turn(tally(heard, node) if heard else None)
+    if isinstance(node, RouterNode):
+        return await _router_turn(play, node, key)
+    return await _agent_turn(play, node, key)
+
+
+async def _tool_turn(play: Play, node: ToolNode, key: str) -> Turn:
+    heard = play.heard(node.id)
+    try:
+        return Turn(await play.calls.use(node.tool, join(heard) if heard else play.task, key=key, folder=play.folder))
+    except ToolError as failure:
+        play.faults.append(f"{node.id}: {failure}")
+        return Turn(None)
+
+
+async def _router_turn(play: Play, node: RouterNode, key: str) -> Turn:
+    heard = play.heard(node.id)
+    text = join(heard) if heard else play.task
+    targets = [channel.target for channel in play.graph.channels if channel.source == node.id]
+    if node.call is not None:
+        answer = await play.calls.use(node.call, text, key=key, folder=play.folder) or ""
+        wanted = [name.strip() for name in answer.split(",") if name.strip()]
+        if not wanted:
+            return Turn(text, ())
+        fired = tuple(name for name in wanted if name in targets)
+    else:
+        choice = f"{text}\n\nAnswer with one of: {', '.join(targets)}"
+        messages = (Message(role="system", content=node.role),) if node.role else ()
+        reply = await _ask(play, node, (*messages, Message(role="user", content=choice)), (), key)
+        answer = reply.completion.text
+        fired = tuple(name for name in targets if name.lower() in answer.lower())[:1]
+    fired = fired or node.default
+    if not fired:
+        raise TeamError(
+            f"router {node.id!r} answered {answer!r}, which names none of its targets ({', '.join(targets)}); "
+            f"give it a `default` or mend its function or prompt"
+        )
+    return Turn(text, fired)
+
+
+async def _agent_turn(play: Play, node: AgentNode, key: str) -> Turn:
+    memory = play.memories.setdefault(node.id, []) if node.memory == "transcript" else []
+    model = play.calls.open_model(node.model or play.graph.model or play.default_model)
+    by_text = bool(node.tools) and not model.capabilities.tools
+    fresh = list(render(node, play.task, play.heard(node.id)))
+    if by_text:
+        fresh = _with_instructions(fresh, node.tools)
+    if memory:  # the system prompt and the task are already there
+        fresh = [message for message in fresh if message.role != "system"]
+    memory.extend(fresh)
+    offered = () if by_text else tuple(ToolSchema(name=t.name, description=t.description) for t in node.tools)
+    for step in range(MOST_TOOL_STEPS):
+        reply = await _ask(play, node, tuple(memory), offered, f"{key}/{step}", model=model)
+        memory.append(_as_message(reply))
+        wanted = _wanted(reply, by_text)
+        if not wanted:
+            break
+        for call in wanted:
+            memory.append(await _tool_reply(play, node, call, f"{key}/{step}/{call.id}", by_text))
+    return Turn(reply.completion.text.strip())
+
+
+def _with_instructions(messages: list[Message], tools: tuple[Tool, ...]) -> list[Message]:
+    manual = instructions(tools)
+    if messages and messages[0].role == "system":
+        return [replace(messages[0], content=f"{messages[0].content}\n\n{manual}"), *messages[1:]]
+    return [Message(role="system", content=manual), *messages]
+
+
+def _as_message(reply: Reply) -> Message:
+    completion = reply.completion
+    return Message(
+        role="assistant",
+        content=completion.text,
+        tool_calls=completion.tool_calls,
+        prompt_token_ids=completion.prompt_token_ids,
+        token_ids=completion.token_ids,
+    )
+
+
+def _wanted(reply: Reply, by_text: bool) -> tuple[ToolCall, ...]:
+    if not by_text:
+        return reply.completion.tool_calls
+    call = parse(reply.completion.text)
+    return () if call is None else (call,)
+
+
+async def _tool_reply(play: Play, node: AgentNode, call: ToolCall, key: str, by_text: bool) -> Message:
+    tool = next((tool for tool in node.tools if tool.name == call.name), None)
+    if tool is None:
+        said = f"there is no tool {call.name!r}; the tools are {', '.join(t.name for t in node.tools)}"
+    else:
+        try:
+            said = (
+                await play.calls.use(tool, _argument(call), key=key, folder=play.folder, call_id=call.id)
+                or "(nothing to say)"
+            )
+        except ToolError as failure:
+            play.faults.append(f"{node.id}: {failure}")
+            said = f"the tool failed: {failure}"
+    if by_text:  # a model without function calling knows no tool role
+        return Message(role="user", content=f"{call.name}: {said}")
+    return Message(role="tool", content=said, tool_call_id=call.id)
+
+
+def _argument(call: ToolCall) -> str:
+    """The text handed to the function: the `input` of the JSON arguments, or the arguments as they stand."""
+    try:
+        arguments = json.loads(call.arguments)
+    except json.JSONDecodeError:
+        return call.arguments
+    if isinstance(arguments, dict) and len(arguments) == 1:
+        return str(next(iter(arguments.values())))
+    return str(arguments.get("input", call.arguments)) if isinstance(arguments, dict) else str(arguments)
+
+
+async def _ask(
+    play: Play,
+    node: AgentNode | RouterNode,
+    messages: tuple[Message, ...],
+    tools: tuple[ToolSchema, ...],
+    key: str,
+    *,
+    model: Model | None = None,
+) -> Reply:
+    model = model or play.calls.open_model(node.model or play.graph.model or play.default_model)
+    sampling = node.sampling or play.graph.sampling
+    reply = await play.calls.complete(
+        model,
+        Request(
+            messages=messages,
+            sampling=sampling,
+            tools=tools,
+            seed=_seed(play, sampling),
+            sample_index=play.sample_index,
+            deadline_seconds=play.deadline_seconds,
+        ),
+        key=key,
+        ledger=play.ledger,
+        attributes={names.NODE: node.id},
+    )
+    play.spent.add(reply)
+    return reply
+
+
+def _seed(play: Play, sampling: Sampling) -> int | None:
+    """Greedy decoding draws nothing, so a seed would only split the cache."""
+    return None if sampling.temperature == 0 else play.seed
