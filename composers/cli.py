@@ -1,0 +1,143 @@
+"""`orchestra compose`: choose a team under a budget, by trying components on a real model."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestra.cli import options
+from orchestra.cli.console import console, errors
+
+if TYPE_CHECKING:
+    from composers.composition import Composition
+    from composers.problem import Problem
+
+DEFAULT_QUERIES = 8
+"""Trial tasks per skill that a component is tried on."""
+
+
+Inventory = Annotated[Path, typer.Option(help="Inventory file: components and their prices.")]
+Budget = Annotated[
+    Decimal, typer.Option(parser=options.amount, metavar="USD", help="Most the team's equipment may cost together.")
+]
+ComposerName = Annotated[
+    str, typer.Option(help="identity, retrieval, offline-knapsack, offline-trials, online-knapsack, or a plug-in.")
+]
+SearchBudget = Annotated[
+    Decimal | None,
+    typer.Option(parser=options.amount, metavar="USD", help="Most that calls may cost, search and certificate."),
+]
+SkillsBy = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Let this model write the skills; else the tasks' labels.")
+]
+LatencyLimit = Annotated[
+    float | None, typer.Option(min=0, help="Most seconds the chosen components may take together.")
+]
+MotifName = Annotated[str, typer.Option(help="Shape of the team: star, chain, debate, vote, ...")]
+TryAll = Annotated[bool, typer.Option("--try-all", help="Try every component, so that the optimum over all is known.")]
+Queries = Annotated[int, typer.Option(min=1, help="Trial tasks per skill that a component is tried on.")]
+Margin = Annotated[float, typer.Option(min=0, max=99, help="Points of success that count as no difference.")]
+Out = Annotated[Path, typer.Option(help="Where the team is written.")]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option("--report", help="Where the certificate is written: .json or .html; may be given twice."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Estimate calls, tokens and cash, and stop.")]
+
+
+def compose_command(
+    tasks: Annotated[Path, typer.Argument(help="Task file, JSONL.")],
+    inventory: Inventory,
+    budget: Budget,
+    composer: ComposerName = "online-knapsack",
+    search_budget: SearchBudget = None,
+    model: options.ModelName = None,
+    skills_by: SkillsBy = None,
+    latency_limit: LatencyLimit = None,
+    motif: MotifName = "star",
+    try_all: TryAll = False,
+    queries: Queries = DEFAULT_QUERIES,
+    margin: Margin = 2.0,
+    seed: options.Seed = 0,
+    deterministic: options.Deterministic = False,
+    machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
+    trust: options.Trust = False,
+    out: Out = Path("team.yaml"),
+    reports: Reports = None,
+    resume: options.Resume = None,
+    dry_run: DryRun = False,
+    store: options.StoreUrl = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Choose a team for tasks under a budget, and certify it."""
+    from composers.problem import Problem
+
+    problem = Problem.read(
+        tasks,
+        inventory,
+        budget_usd=budget,
+        composer=composer,
+        skills_by=skills_by,
+        latency_limit_seconds=latency_limit,
+        motif=motif,
+        try_all=try_all,
+        queries=queries,
+        margin=margin / 100,
+        seed=seed,
+        settings=options.settings(
+            model, deterministic=deterministic, machine_usd_per_hour=machine_usd_per_hour, trust=trust, use_cache=True
+        ),
+    )
+    if dry_run:
+        return _foretell(problem, store, as_json)
+    made = _composed(
+        problem, search_budget_usd=search_budget, out=out, reports=reports or (), store=store, resume=resume
+    )
+    _show(made, as_json)
+    return 3 if made.ran_out else 0
+
+
+def _composed(problem: "Problem", **chosen: Any) -> "Composition":
+    """Compose with progress on the screen; interrupted, say how to go on."""
+    from composers.composing import compose
+    from orchestra.cli.progress import bars
+    from orchestra.execution.runner import run_sync
+
+    begun: list[str] = []
+    try:
+        with bars() as on_start:
+            return run_sync(compose(problem, on_start=on_start, on_run=begun.append, **chosen))
+    except KeyboardInterrupt:
+        for run_id in begun:
+            errors().print(f"nothing is lost; go on with the same command and --resume {run_id}", markup=False)
+        raise
+
+
+def _foretell(problem: "Problem", store: str | None, as_json: bool) -> int:
+    from composers.composing import forecast
+    from orchestra.execution.runner import run_sync
+
+    seen = run_sync(forecast(problem, store=store))
+    if as_json:
+        options.print_json(seen.document())
+    else:
+        for line in seen.lines():
+            console().print(line, markup=False)
+    return 0
+
+
+def _show(composition: "Composition", as_json: bool) -> None:
+    from orchestra.evaluation.terminal import summary
+
+    if as_json:
+        options.print_json(composition.document())
+        return
+    if composition.certificate is not None:
+        summary(composition.certificate, console())
+    for path in composition.written:
+        errors().print(f"wrote {path}", style="dim", markup=False)
+    if composition.ran_out:
+        errors().print(f"the search budget ran out: {composition.ran_out}", style="red", markup=False)
+        errors().print(f"go on with a larger one: --resume {composition.run_id}", style="red", markup=False)
+    errors().print(f"orchestra traces show {composition.run_id}", style="dim", markup=False)

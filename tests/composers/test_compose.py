@@ -1,0 +1,134 @@
+import json
+from decimal import Decimal
+
+import pytest
+
+from composers.composing import compose, forecast
+from composers.problem import Problem
+from graphs.serialisation import read
+from orchestra.errors import InputError
+from orchestra.evaluation.certificate import read_certificate
+from orchestra.execution import Settings
+from orchestra.ledger import nano
+from orchestra.traces.store import Store
+
+
+@pytest.fixture
+def problem(office):
+    def make(**chosen):
+        settings = Settings(model=f"scripted/{office / 'rules.yaml'}", use_cache=True)
+        fields = {"budget_usd": Decimal(10), "settings": settings} | chosen
+        return Problem.read(office / "tasks.jsonl", office / "inventory.yaml", **fields)
+
+    return make
+
+
+@pytest.mark.parametrize("composer", ["online-knapsack", "offline-trials"])
+async def test_measured_composers_choose_what_helps_and_fits(office, problem, composer):
+    made = await compose(problem(composer=composer), store=office / "store.sqlite")
+    assert set(made.chosen) == {"calculator", "reverser"}
+    assert made.equipment_usd == 8
+    assert made.certificate.arm("team").success == 1
+    assert made.certificate.headline.verdict == "team better"
+
+
+async def test_broken_components_are_found_out(office, problem):
+    made = await compose(problem(try_all=True), store=office / "store.sqlite")
+    by_name = {row.component: row for row in made.tried}
+    assert by_name["calculator-broken"].decision == "broken"
+    assert made.optimum.over == "inventory"
+    assert made.optimum.gap == 0
+
+
+async def test_identity_takes_everything_and_offline_covers_every_skill(office, problem):
+    everything = await compose(problem(composer="identity"), store=office / "store.sqlite")
+    assert len(everything.chosen) == 5
+    covering = await compose(problem(composer="offline-knapsack"), store=office / "store.sqlite")
+    assert covering.equipment_usd <= 10
+    assert {row.value_source for row in covering.tried} == {"similarity"}
+
+
+async def test_a_latency_limit_is_kept_by_the_solver(office, problem):
+    text = (office / "inventory.yaml").read_text()
+    slow = text.replace("price_usd", "latency_seconds: 0.4, price_usd")
+    (office / "inventory.yaml").write_text(
+        slow.replace("latency_seconds: 0.4, price_usd: 5", "latency_seconds: 0.9, price_usd: 5")
+    )
+    limited = problem(composer="offline-knapsack", budget_usd=Decimal(30), latency_limit_seconds=1.0)
+    made = await compose(limited, store=office / "store.sqlite")
+    assert "calculator" not in made.chosen
+
+
+async def test_the_spend_table_adds_up_to_the_ledger(office, problem):
+    made = await compose(problem(), store=office / "store.sqlite")
+    with Store.open(office / "store.sqlite") as store:
+        entries = [record.entry for record in store.ledger_entries(made.run_id)]
+    booked = sum(entry.nano for entry in entries if entry.event in ("settle", "unknown"))
+    assert nano(made.certificate.spend.paid_usd) == booked > 0
+
+
+async def test_files_are_written_and_read_back(office, problem):
+    out, report = office / "out" / "team.yaml", office / "out" / "certificate.json"
+    made = await compose(
+        problem(), out=out, reports=(report, report.with_suffix(".html")), store=office / "store.sqlite"
+    )
+    assert read(out) == made.graph
+    assert made.graph.provenance.inventory == "../inventory.yaml"
+    assert read_certificate(report) == made.certificate
+    assert "<script" not in report.with_suffix(".html").read_text()
+
+
+async def test_a_second_search_pays_for_nothing(office, problem):
+    first = await compose(problem(), store=office / "store.sqlite")
+    second = await compose(problem(), store=office / "store.sqlite")
+    assert first.certificate.spend.paid_usd > 0
+    assert second.certificate.spend.paid_usd == 0
+    assert second.chosen == first.chosen
+    assert second.certificate.break_even == first.certificate.break_even
+
+
+async def test_a_search_that_runs_out_hands_over_what_it_has_and_can_go_on(office, problem):
+    whole = await compose(problem(), store=office / "whole.sqlite")
+    short = await compose(problem(), search_budget_usd="0.0006", store=office / "store.sqlite")
+    assert short.ran_out
+    assert short.certificate.incomplete
+    assert short.certificate.spend.paid_usd <= Decimal("0.0006")
+    again = await compose(problem(), search_budget_usd="1", store=office / "store.sqlite", resume=short.run_id)
+    assert again.ran_out is None
+    assert again.chosen == whole.chosen
+
+
+async def test_a_resumed_search_must_be_the_same_search(office, problem):
+    first = await compose(problem(), store=office / "store.sqlite")
+    with pytest.raises(InputError, match="budget"):
+        await compose(problem(budget_usd=Decimal(9)), store=office / "store.sqlite", resume=first.run_id)
+
+
+async def test_a_forecast_calls_nothing_and_brackets_the_truth(office, problem):
+    seen = await forecast(problem(), store=office / "forecast.sqlite")
+    made = await compose(problem(), store=office / "store.sqlite")
+    calls = sum(row.calls for row in made.certificate.spend.rows)
+    assert seen.calls[0] <= calls <= seen.calls[1]
+    assert seen.list_nano[0] <= nano(made.certificate.spend.list_usd) <= seen.list_nano[1]
+    with Store.open(office / "forecast.sqlite") as store:
+        assert all(not store.journal(run.run_id) for run in store.runs())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"budget_usd": Decimal(2)}, "below the cheapest component"),
+        ({"composer": "online-knapsak"}, "did you mean 'online-knapsack'"),
+        ({"settings": Settings(model="lokal/x")}, "lokal"),
+    ],
+)
+async def test_bad_input_is_refused_before_anything_is_spent(office, problem, fields, message):
+    with pytest.raises(InputError, match=message):
+        await compose(problem(**fields), store=office / "store.sqlite")
+
+
+async def test_tasks_of_one_split_alone_are_refused(office, problem):
+    rows = [json.loads(line) | {"split": "trial"} for line in (office / "tasks.jsonl").read_text().splitlines()]
+    (office / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="heldout split"):
+        problem()
