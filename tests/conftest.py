@@ -1,0 +1,66 @@
+"""What every test runs under: no network beyond loopback, a store of its own, and Hypothesis profiles."""
+
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+class SocketBlocked(RuntimeError):
+    """A test tried to leave this machine; mark it `network` if it must."""
+
+
+class _Gate:
+    """An audit hook, because it sees every library's sockets, C code's too, and replaces nothing."""
+
+    open = False
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.open or event not in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
+            return
+        address = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
+        host = address[0] if isinstance(address, tuple) else address
+        if event != "socket.getaddrinfo" and not isinstance(address, tuple):
+            return  # a Unix socket's path
+        if not _is_loopback(host):
+            raise SocketBlocked(f"{event} to {host!r}: tests stay on this machine; mark the test `network`")
+
+
+def _is_loopback(host: object) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host in (None, "", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+_gate = _Gate()
+sys.addaudithook(_gate)
+
+
+@pytest.fixture(autouse=True)
+def _stays_on_this_machine(request: pytest.FixtureRequest) -> Iterator[None]:
+    _gate.open = request.node.get_closest_marker("network") is not None
+    yield
+    _gate.open = False
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's data folder of one test; the cache folder, where the weights lie, stays the user's."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder))
+    for name in ("ORCHESTRA_STORE", "ORCHESTRA_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
