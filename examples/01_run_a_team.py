@@ -19,7 +19,7 @@ team = AgentGraph(
         AgentNode(
             id="clerk",
             role="You are given a question and tool results. Copy the tool result that answers the question.",
-            layout="Question: {task}\n{messages}\nAnswer:",
+            layout="Question: {task}\nTool result: {messages}\nAnswer:",
         ),
     ),
     channels=(Channel(source="calculator", target="clerk"),),

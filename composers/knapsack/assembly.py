@@ -13,7 +13,7 @@ from orchestra.agents.inventory import Component, Inventory
 OUTPUT = "answerer"
 """Id of the agent that speaks for an assembled team."""
 ROLE = "You are given a question and tool results. Copy the tool result that answers the question."
-LAYOUT = "Question: {task}\n{messages}\nAnswer:"
+LAYOUT = "Question: {task}\nTool result: {messages}\nAnswer:"
 SAMPLING = Sampling(temperature=0.0, max_tokens=32)
 """Greedy and short: an answer, not an essay."""
 

@@ -45,6 +45,6 @@ def office(tmp_path: Path) -> Path:
             row["split"] = split
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "rules.yaml").write_text(
-        "rules:\n  - {match: '(?s)\\n[\\w.-]+: (.+)\\nAnswer:', reply: '\\1'}\n  - {match: '', reply: no idea}\n"
+        "rules:\n  - {match: '(?s)Tool result: [\\w.-]+: (.+)\\nAnswer:', reply: '\\1'}\n  - {match: '', reply: no idea}\n"
     )
     return tmp_path
