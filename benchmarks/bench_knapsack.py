@@ -1,6 +1,6 @@
 """The knapsack composers' own work: how it grows, how fast exact selection is, and how often it is right.
 
-    python benchmarks/bench_knapsack.py [--instances 30]
+    python -m benchmarks knapsack [--instances 30]
 
 No model is called: trial results are drawn from a seeded generator. "Equal to brute force" compares with all subsets.
 """
@@ -9,7 +9,7 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
 
@@ -184,11 +184,11 @@ def _matches(
     return bool(fits.any()) and abs(found.value - worth[fits].max()) < 1e-9
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=30)
-    arguments = parser.parse_args()
+    instances: int = parser.parse_args(arguments).instances
     print("| online-knapsack, own work | decisions | each | with retrieval (BM25) | hired |\n|---|---|---|---|---|")
     online_seconds(100)
     for count in (1_000, 10_000, 100_000):
@@ -196,11 +196,11 @@ def main() -> None:
         each = f"{own / count * 1e6:.1f} µs"
         print(f"| {count:,} components | {own * 1e3:.1f} ms | {each} | {whole * 1e3:.0f} ms | {hired} |")
     print("\n| exact selection, items x constraints | median | longest | proven optimal |\n|---|---|---|---|")
-    for name, seconds, proven in exact_rows(arguments.instances):
+    for name, seconds, proven in exact_rows(instances):
         longest = max(seconds) * 1e3
         print(f"| {name} | {statistics.median(seconds) * 1e3:.2f} ms | {longest:.2f} ms | {proven}/{len(seconds)} |")
     print("\n| 16 items | equal to brute force |\n|---|---|")
-    for name, right, asked in equal_counts(arguments.instances):
+    for name, right, asked in equal_counts(instances):
         print(f"| {name} | {right}/{asked} |")
 
 

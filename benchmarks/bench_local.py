@@ -1,6 +1,6 @@
 """Tokens per second of the embedded engine beside plain `transformers` generate, in one run on one machine.
 
-    python benchmarks/bench_local.py [--model smollm2-135m-instruct] [--rounds 2]
+    python -m benchmarks local [--model smollm2-135m-instruct] [--rounds 2]
 
 Rows: one request alone, sixteen at once, and a stream of short requests (a prompt of about 80 tokens, 16 of reply) with
 32 in flight, which is what a search over components sends. Plain generate gets its prompts padded into one batch, the
@@ -11,6 +11,7 @@ ever slows a round down.
 import argparse
 import asyncio
 import time
+from collections.abc import Sequence
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -74,14 +75,14 @@ def generate_seconds(
     return time.perf_counter() - began, made
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--rounds", type=int, default=2)
-    arguments = parser.parse_args()
-    model = open_local(arguments.model, kept_mib=0)
-    folder = dense_folder(weights.path_of(arguments.model))
+    chosen = parser.parse_args(arguments)
+    model = open_local(chosen.model, kept_mib=0)
+    folder = dense_folder(weights.path_of(chosen.model))
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, model.fingerprint.split(":")[1]))
     rows = {
@@ -89,16 +90,16 @@ def main() -> None:
         "16 requests at once": ([question(i) for i in range(16)], 64, 16),
         "64 short requests, 32 at once": ([short_question(i) for i in range(64)], 16, 32),
     }
-    print(f"{'':32} {'engine':>12} {'generate':>12} {'ratio':>7}")
+    print("| generated tokens a second | engine | plain generate | ratio |\n|---|---|---|---|")
     for name, (prompts, max_tokens, at_once) in rows.items():
         asyncio.run(engine_seconds(model, prompts[:2], 4, 2))
         engine, plain = 0.0, 0.0
-        for _ in range(arguments.rounds):
+        for _ in range(chosen.rounds):
             seconds, made = asyncio.run(engine_seconds(model, prompts, max_tokens, at_once))
             engine = max(engine, made / seconds)
             seconds, made = generate_seconds(network, tokenizer, prompts, max_tokens, at_once)
             plain = max(plain, made / seconds)
-        print(f"{name:32} {engine:8.0f} t/s {plain:8.0f} t/s {engine / plain:7.2f}")
+        print(f"| {name} | {engine:.0f} | {plain:.0f} | {engine / plain:.2f}× |")
     asyncio.run(model.close())
 
 

@@ -18,7 +18,7 @@ from fractions import Fraction
 from importlib.metadata import version
 
 from composers.composition import Composition
-from composers.knapsack.assembly import assemble, single_agent
+from composers.knapsack.assembly import assemble, ballot_for, single_agent
 from composers.problem import Problem, Search
 from graphs import AgentGraph, VoteNode
 from orchestra.agents.inventory import Component
@@ -59,19 +59,24 @@ class Contender:
 class _Evidence:
     """What has been measured so far; what is missing when a budget ran out."""
 
+    ballot: VoteNode
+    """How samples are counted, the team's and the baselines' alike."""
     trial: dict[str, Arm] = field(default_factory=dict)
     heldout: dict[str, Arm] = field(default_factory=dict)
     samples: dict[str, Fraction] = field(default_factory=dict)
     incomplete: str | None = None
 
 
-async def certify(composition: Composition, search: Search, rivals: Mapping[str, Contender]) -> Certificate:
-    """The certificate of `composition`; what the money did not reach is missing and said to be.
+async def certify(
+    composition: Composition, search: Search, rivals: Mapping[str, Contender], incomplete: str | None = None
+) -> Composition:
+    """`composition` with its certificate; what the money did not reach is missing and said to be.
 
     Args:
         rivals: the other compositions it is measured beside: `retrieval` and `identity`.
+        incomplete: why one of them is missing.
     """
-    evidence = _Evidence()
+    evidence = _Evidence(ballot=ballot(composition.graph, search.problem.trial_tasks), incomplete=incomplete)
     problem = search.problem
     chosen = _components(problem, composition.chosen)
     team = Contender(TEAM, composition.graph, f"the team, by {problem.composer}", chosen)
@@ -89,9 +94,11 @@ async def certify(composition: Composition, search: Search, rivals: Mapping[str,
         for contender in (team, single, equipped, *others):
             evidence.heldout[contender.name] = await _held_out(search, evidence, contender)
     except BudgetError as short:
-        evidence.incomplete = f"the search budget ran out while certifying: {short}"
+        evidence.incomplete = evidence.incomplete or f"the search budget ran out while certifying: {short}"
     contenders = {each.name: each for each in (team, *others, single, equipped)}
-    return _certificate(composition, search, evidence, contenders)
+    certificate = _certificate(composition, search, evidence, contenders)
+    ran_out = composition.ran_out or certificate.incomplete
+    return composition.with_(certificate=certificate, heldout=evidence.heldout, ran_out=ran_out)
 
 
 async def _trial_split(
@@ -99,15 +106,15 @@ async def _trial_split(
 ) -> None:
     """Measure k for both baselines, and how good each is with it."""
     tasks = search.problem.trial_tasks
-    evidence.trial[TEAM] = await _arm(search, team, tasks, "trial", 1)
+    evidence.trial[TEAM] = await _arm(search, evidence, team, tasks, "trial", 1)
     for baseline in baselines:
-        once = await _arm(search, baseline, tasks, "trial-once", 1)
+        once = await _arm(search, evidence, baseline, tasks, "trial-once", 1)
         expected = expected_samples(evidence.trial[TEAM], once)
         evidence.samples[baseline.name] = expected
         evidence.trial[baseline.name] = (
             once
             if expected == 1
-            else await _arm(search, baseline, tasks, "trial", _draw(tasks, expected, search.problem.seed))
+            else await _arm(search, evidence, baseline, tasks, "trial", _draw(tasks, expected, search.problem.seed))
         )
 
 
@@ -115,7 +122,7 @@ async def _held_out(search: Search, evidence: _Evidence, contender: Contender) -
     tasks = search.problem.heldout_tasks
     expected = evidence.samples.get(contender.name, Fraction(1))
     samples = 1 if expected == 1 else _draw(tasks, expected, search.problem.seed + 1)
-    return await _arm(search, contender, tasks, "held-out", samples)
+    return await _arm(search, evidence, contender, tasks, "held-out", samples)
 
 
 def _draw(tasks: tuple[Task, ...], expected: Fraction, seed: int) -> dict[str, int]:
@@ -123,7 +130,12 @@ def _draw(tasks: tuple[Task, ...], expected: Fraction, seed: int) -> dict[str, i
 
 
 async def _arm(
-    search: Search, contender: Contender, tasks: tuple[Task, ...], split: str, samples: int | Mapping[str, int]
+    search: Search,
+    evidence: _Evidence,
+    contender: Contender,
+    tasks: tuple[Task, ...],
+    split: str,
+    samples: int | Mapping[str, int],
 ) -> Arm:
     purse = search.open_purse(f"{split}: {contender.name}")
     return await sweep(
@@ -135,18 +147,15 @@ async def _arm(
         purse=purse,
         seed=search.problem.seed,
         samples=samples,
-        vote=ballot(contender.graph, tasks),
+        vote=evidence.ballot,
         on_done=search.on_start(purse.path.removeprefix("run/"), len(tasks)),
     )
 
 
-def ballot(graph: AgentGraph, tasks: tuple[Task, ...]) -> VoteNode:
-    """How samples of a baseline are counted: as the team counts, if it votes; else by what the tasks' scorers read."""
-    for node in graph.nodes:
-        if isinstance(node, VoteNode):
-            return node
-    numeric = sum(task.scorer == "numeric" for task in tasks) * 2 > len(tasks)
-    return VoteNode(id="ballot", extract="last-number" if numeric else "whole")
+def ballot(team: AgentGraph, tasks: tuple[Task, ...]) -> VoteNode:
+    """How a baseline's samples are counted: as the team counts, if it votes; else by what the tasks' scorers read."""
+    voting = (node for node in team.nodes if isinstance(node, VoteNode))
+    return next(voting, None) or ballot_for(tasks)
 
 
 def _components(problem: Problem, names: tuple[str, ...]) -> tuple[Component, ...]:
@@ -161,7 +170,10 @@ def _certificate(
     contenders: Mapping[str, Contender],
 ) -> Certificate:
     problem, runtime = search.problem, search.runtime
-    arms = tuple(_result(contender, evidence) for name, contender in contenders.items() if name in evidence.heldout)
+    budget = problem.budget_usd
+    arms = tuple(
+        _result(contender, evidence, budget) for name, contender in contenders.items() if name in evidence.heldout
+    )
     team = evidence.heldout.get(TEAM)
     versus, break_even, verdict = None, [], f"not certified: {evidence.incomplete}"
     if team is not None and SINGLE in evidence.heldout and EQUIPPED in evidence.heldout:
@@ -169,7 +181,7 @@ def _certificate(
         baseline = evidence.heldout[better.name]
         because = f"the better of the two on the {len(problem.trial_tasks)} trial tasks, at the team's cost"
         versus = headline(team, baseline, chosen_because=because, margin=problem.margin)
-        verdict = verdict_line(versus, arms)
+        verdict = verdict_line(versus, arms) + _beyond(composition.equipment_usd, budget)
         paid_back = search.purse.spent + runtime.tallies.get(search.purse.path, Spent()).borrowed_nano
         break_even = [
             break_even_result(paid_back, team, other, seed=problem.seed)
@@ -203,11 +215,16 @@ def _certificate(
     )
 
 
-def _result(contender: Contender, evidence: _Evidence) -> ArmResult:
+def _beyond(priced: Decimal, budget: Decimal) -> str:
+    """What is said of equipment that the budget would not buy."""
+    return f"; {priced - budget} USD over the budget" if priced > budget else ""
+
+
+def _result(contender: Contender, evidence: _Evidence, budget: Decimal) -> ArmResult:
     priced = sum((component.price_usd for component in contender.components), start=Decimal(0))
     return arm_result(
         evidence.heldout[contender.name],
-        description=contender.description,
+        description=contender.description + _beyond(priced, budget),
         samples_per_task=float(evidence.samples.get(contender.name, Fraction(1))),
         equipment_usd=priced if contender.components else None,
         trial=evidence.trial.get(contender.name),
@@ -253,6 +270,8 @@ def _settings(composition: Composition, search: Search) -> Settings:
             "queries": problem.queries,
             "candidates": problem.candidates,
             "try_all": problem.try_all,
+            "margin": problem.margin,
+            "over_budget": composition.equipment_usd > problem.budget_usd,
             "latency_limit": problem.latency_limit_seconds,
             "skills_by": problem.skills_by,
             "deterministic": problem.settings.deterministic,

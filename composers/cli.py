@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +34,9 @@ SkillsBy = Annotated[
 LatencyLimit = Annotated[
     float | None, typer.Option(min=0, help="Most seconds the chosen components may take together.")
 ]
+SimilarityName = Annotated[
+    Literal["auto", "embeddings", "bm25"], typer.Option(help="What retrieval compares; auto: the best installed.")
+]
 MotifName = Annotated[str, typer.Option(help="Shape of the team: star, chain, debate, vote, ...")]
 TryAll = Annotated[bool, typer.Option("--try-all", help="Try every component, so that the optimum over all is known.")]
 Queries = Annotated[int, typer.Option(min=1, help="Trial tasks per skill that a component is tried on.")]
@@ -56,12 +59,14 @@ def compose_command(
     skills_by: SkillsBy = None,
     latency_limit: LatencyLimit = None,
     motif: MotifName = "star",
+    similarity: SimilarityName = "auto",
     try_all: TryAll = False,
     queries: Queries = DEFAULT_QUERIES,
     margin: Margin = 2.0,
     seed: options.Seed = 0,
     deterministic: options.Deterministic = False,
     machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
+    price: options.ModelPrice = None,
     trust: options.Trust = False,
     out: Out = Path("team.yaml"),
     reports: Reports = None,
@@ -81,16 +86,22 @@ def compose_command(
         skills_by=skills_by,
         latency_limit_seconds=latency_limit,
         motif=motif,
+        similarity=similarity,
         try_all=try_all,
         queries=queries,
         margin=margin / 100,
         seed=seed,
         settings=options.settings(
-            model, deterministic=deterministic, machine_usd_per_hour=machine_usd_per_hour, trust=trust, use_cache=True
+            model,
+            deterministic=deterministic,
+            machine_usd_per_hour=machine_usd_per_hour,
+            price=price,
+            trust=trust,
+            use_cache=True,
         ),
     )
     if dry_run:
-        return _foretell(problem, store, as_json)
+        return _foretell(problem, as_json)
     made = _composed(
         problem, search_budget_usd=search_budget, out=out, reports=reports or (), store=store, resume=resume
     )
@@ -114,11 +125,11 @@ def _composed(problem: "Problem", **chosen: Any) -> "Composition":
         raise
 
 
-def _foretell(problem: "Problem", store: str | None, as_json: bool) -> int:
+def _foretell(problem: "Problem", as_json: bool) -> int:
     from composers.composing import forecast
     from orchestra.execution.runner import run_sync
 
-    seen = run_sync(forecast(problem, store=store))
+    seen = run_sync(forecast(problem))
     if as_json:
         options.print_json(seen.document())
     else:

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from composers.certify import Contender, certify
 from composers.composition import Composer, Composition
 from composers.forecast import Forecast, foresee
+from composers.knapsack.assembly import tool
 from composers.knapsack.composers import identity, retrieval
 from composers.problem import Problem, Search, Started
 from graphs import AgentGraph
@@ -16,9 +18,12 @@ from graphs.serialisation import write
 from orchestra import plugins
 from orchestra.agents.inventory import Inventory
 from orchestra.agents.tools import check_trusted
-from orchestra.errors import BudgetError, InputError
-from orchestra.evaluation.certificate import IDENTITY, RETRIEVAL, Certificate, write_certificate
+from orchestra.benchmarks.scorers import check_scorers
+from orchestra.benchmarks.tasks import Task
+from orchestra.errors import BudgetError, InputError, UnknownPrice
+from orchestra.evaluation.certificate import IDENTITY, RETRIEVAL, write_certificate
 from orchestra.execution.runtime import Runtime
+from orchestra.execution.settings import STATE_PRICE, opened_model
 from orchestra.ledger import nano
 from orchestra.traces.store import Store
 
@@ -31,7 +36,8 @@ def _silent(title: str, total: int) -> Callable[[], None]:
 
 
 async def compose(
-    problem: Problem,
+    tasks: Problem | Path | str | Sequence[Task],
+    inventory: Inventory | Path | str | None = None,
     *,
     search_budget_usd: Decimal | str | int | None = None,
     out: Path | None = None,
@@ -40,10 +46,14 @@ async def compose(
     resume: str | None = None,
     on_start: Started = _silent,
     on_run: Callable[[str], None] = lambda run_id: None,
+    **chosen: Any,
 ) -> Composition:
-    """The team that the problem's composer chooses, with its certificate.
+    """The team that a composer chooses for tasks under a budget, with its certificate.
 
     Args:
+        tasks: file, tasks, or a whole `Problem`.
+        inventory: file, or inventory; left out where a problem is given.
+        chosen: further fields of `Problem`: `budget_usd`, and what else shall differ from its defaults.
         search_budget_usd: most that calls may cost, search and certificate together; required where a model costs
             money outside this machine.
         out: team file to write; `None` writes none.
@@ -56,16 +66,17 @@ async def compose(
     Raises:
         InputError: something is wrong or missing; nothing was spent.
     """
-    _check_reports(reports)
+    problem = _problem(tasks, inventory, chosen)
+    _check_outputs(out, reports)
     composer = cast(Composer, plugins.load("orchestra.composers", problem.composer))
     problem.check()
     cap = None if search_budget_usd is None else nano(search_budget_usd)
     with Store.open(store) as opened:
         async with _runtime(problem, opened, cap, resume) as runtime:
+            _refuse_early(problem, runtime)
             on_run(runtime.run_id)
             search = Search(problem=problem, runtime=runtime, on_start=on_start)
             ledger = search.open_purse("search", None if cap is None else int(cap * SEARCH_SHARE))
-            _refuse_early(search)
             try:
                 made = await composer(problem.trial_tasks, problem.inventory, ledger, seed=problem.seed, state=search)
             except BudgetError as short:
@@ -74,25 +85,42 @@ async def compose(
                     f"--resume {runtime.run_id} with a larger --search-budget"
                 ) from short
             made = made.with_(run_id=runtime.run_id, graph=_with_inventory(made.graph, problem.inventory, out))
-            certificate = await certify(made, search, await _rivals(search))
-        certified = made.with_(certificate=certificate, ran_out=made.ran_out or certificate.incomplete)
-        return certified.with_(written=_write(certified, certificate, out, reports))
+            certified = await certify(made, search, *await _rivals(search))
+        return certified.with_(written=_write(certified, out, reports))
 
 
-async def forecast(problem: Problem, *, store: str | Path | None = None) -> Forecast:
-    """What composing would take: calls, tokens and cash; nothing is called.
+async def forecast(problem: Problem) -> Forecast:
+    """What composing would take: calls, tokens and cash; nothing is called, and nothing is written.
 
     Raises:
         InputError: something is wrong or missing.
     """
     plugins.load("orchestra.composers", problem.composer)
     problem.check()
-    with Store.open(store) as opened:
-        async with _runtime(problem, opened, None, None) as runtime:
-            return foresee(problem, runtime)
+    _check_tools(problem)
+    models = {name: opened_model(name, problem.settings) for name in _model_names(problem)}
+    try:
+        return foresee(problem, models[problem.settings.model])
+    finally:
+        for model in models.values():
+            await model.close()
 
 
-def _runtime(problem: Problem, store: Store, cap: int | None, resume: str | None):  # type: ignore[no-untyped-def]
+def _problem(
+    tasks: Problem | Path | str | Sequence[Task], inventory: Inventory | Path | str | None, chosen: dict[str, Any]
+) -> Problem:
+    if isinstance(tasks, Problem):
+        if inventory is not None or chosen:
+            raise InputError("a problem holds its inventory and its budget; give a problem, or tasks and an inventory")
+        return tasks
+    if inventory is None or "budget_usd" not in chosen:
+        raise InputError("composing needs tasks, an inventory and `budget_usd`, or a problem that holds them")
+    return Problem.read(tasks, inventory, **chosen)
+
+
+def _runtime(
+    problem: Problem, store: Store, cap: int | None, resume: str | None
+) -> AbstractAsyncContextManager[Runtime]:
     path = problem.inventory.path
     return Runtime.opened(
         "compose",
@@ -105,33 +133,52 @@ def _runtime(problem: Problem, store: Store, cap: int | None, resume: str | None
     )
 
 
-def _refuse_early(search: Search) -> None:
+def _refuse_early(problem: Problem, runtime: Runtime) -> None:
     """Everything that can be wrong with models and tools, before anything is spent."""
-    problem, runtime = search.problem, search.runtime
-    names = {problem.settings.model, *(c.model for c in problem.inventory.components if c.model)}
-    for name in sorted({*names, *([problem.skills_by] if problem.skills_by else [])}):
-        runtime.model(name)
+    models = [runtime.priced_model(name) for name in _model_names(problem)]
     runtime.refuse_uncapped("--search-budget")
-    from composers.knapsack.assembly import tool
+    unpriced = [model.name for model in models if model.price is None]
+    if unpriced and len(unpriced) < len(models):
+        raise UnknownPrice(
+            f"the price of model {unpriced[0]!r} is not known beside models whose price is, so nothing can be compared "
+            f"at equal cost; {STATE_PRICE}"
+        )
+    _check_tools(problem)
+    check_scorers(problem.tasks, runtime.folder, trust=problem.settings.trust)
 
+
+def _model_names(problem: Problem) -> tuple[str, ...]:
+    """Every model a search may ask."""
+    own = (component.model for component in problem.inventory.components if component.model)
+    return tuple(sorted({problem.settings.model, *own, *([problem.skills_by] if problem.skills_by else [])}))
+
+
+def _check_tools(problem: Problem) -> None:
+    path = problem.inventory.path
+    folder = None if path is None else path.resolve().parent
     for component in problem.inventory.components:
         if component.kind == "tool":
-            check_trusted(tool(component), runtime.folder, problem.settings.trust)
+            check_trusted(tool(component), folder, problem.settings.trust)
 
 
-async def _rivals(search: Search) -> dict[str, Contender]:
-    """The compositions a certificate compares with, besides the problem's own."""
+async def _rivals(search: Search) -> tuple[dict[str, Contender], str | None]:
+    """The compositions a certificate compares with, besides the problem's own; what the money ran out on, if it did."""
     problem = search.problem
-    rivals = {}
+    rivals: dict[str, Contender] = {}
     for name, composer, words in (
         (RETRIEVAL, retrieval, "the most similar component of every skill, whatever it costs"),
         (IDENTITY, identity, "everything in the inventory, whatever it costs"),
     ):
         if name != problem.composer:
-            made = await composer(problem.trial_tasks, problem.inventory, search.purse, seed=problem.seed, state=search)
+            try:
+                made = await composer(
+                    problem.trial_tasks, problem.inventory, search.purse, seed=problem.seed, state=search
+                )
+            except BudgetError as short:
+                return rivals, f"the search budget ran out while composing {name}: {short}"
             chosen = tuple(c for c in problem.inventory.components if c.name in made.chosen)
             rivals[name] = Contender(name, made.graph, words, chosen)
-    return rivals
+    return rivals, None
 
 
 def _with_inventory(graph: AgentGraph, inventory: Inventory, out: Path | None) -> AgentGraph:
@@ -143,15 +190,22 @@ def _with_inventory(graph: AgentGraph, inventory: Inventory, out: Path | None) -
     return graph.model_copy(update={"provenance": graph.provenance.model_copy(update={"inventory": named})})
 
 
-def _check_reports(reports: Sequence[Path]) -> None:
+def _check_outputs(out: Path | None, reports: Sequence[Path]) -> None:
+    """Whether what a search finds can be written at its end, before it is paid for."""
+    if out is not None and out.suffix.lower() not in (".yaml", ".yml", ".json"):
+        raise InputError(f"a team is written as .yaml or .json, not {str(out)!r}; name another file with --out")
     for path in reports:
         if path.suffix not in (".json", ".html"):
             raise InputError(f"a report is written as .json or .html, not {str(path)!r}")
+    for path in (*((out,) if out else ()), *reports):
+        standing = next(place for place in path.absolute().parents if place.exists())
+        if path.is_dir() or not standing.is_dir() or not os.access(standing, os.W_OK):
+            raise InputError(f"{str(path)!r} cannot be written; name a file in a folder you may write to")
 
 
-def _write(
-    composition: Composition, certificate: Certificate, out: Path | None, reports: Sequence[Path]
-) -> tuple[Path, ...]:
+def _write(composition: Composition, out: Path | None, reports: Sequence[Path]) -> tuple[Path, ...]:
+    certificate = composition.certificate
+    assert certificate is not None, "written after it is certified"
     for path in (*((out,) if out else ()), *reports):
         path.parent.mkdir(parents=True, exist_ok=True)
     if out is not None:

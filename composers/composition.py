@@ -1,5 +1,6 @@
 """What a composer hands over."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,7 @@ from graphs.serialisation import to_json
 from orchestra.agents.inventory import Inventory
 from orchestra.benchmarks.tasks import Task
 from orchestra.evaluation.certificate import Certificate, Optimum, Trial
+from orchestra.evaluation.outcomes import Arm
 from orchestra.ledger import Ledger
 
 
@@ -28,6 +30,8 @@ class Composition:
     """`None` when no values were measured."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else the composer wants on the certificate."""
+    heldout: Mapping[str, Arm] = field(default_factory=dict)
+    """Every arm's outcomes on the held-out tasks, as far as they were measured."""
     run_id: str = ""
     certificate: Certificate | None = None
     """`None` until it is certified."""

@@ -1,22 +1,27 @@
 """The problem a composer solves: tasks, an inventory, a budget, and how the search may be carried out."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from composers.knapsack.assembly import FEWEST_AGENTS
+from composers.knapsack.similarity import similarity_for
 from graphs.motifs import MOTIFS
 from orchestra.agents.inventory import Inventory
 from orchestra.agents.inventory_file import read_inventory
 from orchestra.benchmarks.tasks import Task, of_split, read_tasks, tasks_hash
 from orchestra.errors import InputError
 from orchestra.evaluation.paired import MARGIN
-from orchestra.execution.runtime import Runtime, Settings
+from orchestra.execution.runtime import Runtime
+from orchestra.execution.settings import Settings
 from orchestra.ledger import Ledger
 from orchestra.plugins import closest
+
+Money = Decimal | str | int
 
 Started = Callable[[str, int], Callable[[], None]]
 """Takes a title and a number of steps; what it returns is called after each step."""
@@ -38,6 +43,8 @@ class Problem:
     """Most the chosen components' expected latencies may add up to; `None` sets no limit."""
     motif: str = "star"
     """Shape of the team, one of `graphs.motifs.MOTIFS`."""
+    similarity: str = "auto"
+    """What retrieval compares texts with: `embeddings`, `bm25`, or `auto` for the best that is installed."""
     try_all: bool = False
     """Try the whole inventory, so that the optimum over it is known."""
     queries: int = 8
@@ -51,17 +58,30 @@ class Problem:
     tasks_path: Path | None = None
 
     @classmethod
-    def read(cls, tasks: Path, inventory: Path, **chosen: object) -> Self:
-        """The problem in a task file and an inventory file.
+    def read(
+        cls, tasks: Path | str | Sequence[Task], inventory: Path | str | Inventory, *, budget_usd: Money, **chosen: Any
+    ) -> Self:
+        """The problem in a task file and an inventory file; either may be given as values instead.
+
+        Args:
+            tasks: file, or tasks.
+            inventory: file, or inventory.
+            budget_usd: most the equipment may cost together.
+            chosen: the other fields.
 
         Raises:
             InputError: with every defect of the file that is wrong, or of the two together.
         """
+        named: Path | None = None
+        if isinstance(tasks, str | Path):
+            named = Path(tasks)
+            tasks = read_tasks(named)
         problem = cls(
-            tasks=read_tasks(tasks),
-            inventory=read_inventory(inventory),
-            tasks_path=tasks,
-            **chosen,  # type: ignore[arg-type]
+            tasks=tuple(tasks),
+            inventory=inventory if isinstance(inventory, Inventory) else read_inventory(Path(inventory)),
+            budget_usd=Decimal(budget_usd),
+            tasks_path=named,
+            **chosen,
         )
         problem.check()
         return problem
@@ -70,7 +90,8 @@ class Problem:
         """Refuse what cannot be composed.
 
         Raises:
-            InputError: no components, a budget below the cheapest, tasks without target or without one of the splits.
+            InputError: no components, a budget below the cheapest, a motif the inventory has no agents for, a latency
+                limit on components that state none, tasks without target or without one of the splits.
         """
         if not self.inventory.components:
             raise InputError("the inventory is empty; list at least one component under `components:`")
@@ -81,6 +102,20 @@ class Problem:
             raise InputError(
                 f"budget {self.budget_usd} is below the cheapest component ({cheapest.name!r} at "
                 f"{cheapest.price_usd}); raise --budget or add a cheaper component"
+            )
+        similarity_for(self.similarity)
+        fewest = FEWEST_AGENTS.get(self.motif, 0)
+        agents = sum(component.kind == "agent" for component in self.inventory.components)
+        if agents < fewest:
+            raise InputError(
+                f"a {self.motif} needs {fewest} agents, and the inventory has {agents}; "
+                f"add components of `kind: agent`, or use --motif star"
+            )
+        mute = [component.name for component in self.inventory.components if component.latency_seconds is None]
+        if self.latency_limit_seconds is not None and mute:
+            raise InputError(
+                f"a latency limit needs latency_seconds on every component; {mute[0]!r} states none "
+                f"({len(mute)} in all)"
             )
         untargeted = [task.id for task in self.tasks if task.target is None]
         if untargeted:
@@ -115,12 +150,12 @@ class Problem:
             "skills_by": self.skills_by,
             "latency_limit": self.latency_limit_seconds,
             "motif": self.motif,
+            "similarity": similarity_for(self.similarity),  # weights may be pulled between two attempts
             "try_all": self.try_all,
             "queries": self.queries,
             "candidates": self.candidates,
             "seed": self.seed,
-            "model": self.settings.model,
-            "deterministic": self.settings.deterministic,
+            **self.settings.inputs(),
         }
 
 
@@ -134,6 +169,8 @@ class Search:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     purses: list[Ledger] = field(default_factory=list)
     """Every purse opened, in order; together they are the run's ledger."""
+    found: dict[str, Any] = field(default_factory=dict)
+    """What a composer worked out and another composer of the same search need not work out again."""
 
     def open_purse(self, name: str, cap_nano: int | None = None) -> Ledger:
         """A part of the run's ledger with a name of its own, so that the certificate can say what it was spent on."""

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal
 
 from composers.knapsack.coverage import best_coverage, team_value
-from composers.knapsack.estimates import TrialEstimate, candidate
+from composers.knapsack.estimates import TrialEstimate, candidate, is_broken
 from composers.knapsack.online import Bounds, Decision
 from composers.knapsack.retrieval import Retrieved
 from composers.knapsack.selection import Candidate
@@ -19,7 +19,7 @@ OPTIMUM_SECONDS = 20.0
 
 Verdict = Literal["accepted", "rejected", "skipped", "broken"]
 
-_REASONS: Mapping[str, tuple[Verdict, str]] = {
+REASONS: Mapping[str, tuple[Verdict, str]] = {
     "hired": ("accepted", "density reaches the threshold"),
     "below threshold": ("rejected", "density below the threshold"),
     "does not help": ("rejected", "adds nothing to what is hired"),
@@ -31,6 +31,9 @@ _REASONS: Mapping[str, tuple[Verdict, str]] = {
 }
 """Verdict and words for each reason of the online rule."""
 
+UNOFFERED = "tried for the optimum alone"
+"""Of what the rule was never offered."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
@@ -40,7 +43,11 @@ class Entry:
     skills: tuple[str, ...]
     """It was retrieved, or tried, for."""
     estimates: tuple[TrialEstimate, ...] = ()
+    """On which it was decided."""
     fresh: tuple[TrialEstimate, ...] = ()
+    """Of a chosen one, on other queries."""
+    later: tuple[TrialEstimate, ...] = ()
+    """After the decision, for the optimum alone: on skills it had not been tried for."""
     hired_before: Mapping[str, float] = field(default_factory=dict)
     """Best gain by skill of what was hired before it."""
     verdict: Verdict = "rejected"
@@ -72,7 +79,7 @@ class Book:
         Args:
             gains: best gain by skill of what was hired before.
         """
-        entry.verdict, entry.reason = _REASONS[decision.reason]
+        entry.verdict, entry.reason = REASONS[decision.reason]
         entry.hired_before = dict(gains)
         entry.threshold = decision.threshold
         entry.density = decision.density
@@ -80,7 +87,14 @@ class Book:
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Everything that was tried, as the exact search takes it."""
-        return tuple(candidate(entry.component, entry.estimates) for entry in self.entries.values() if entry.estimates)
+        return tuple(
+            replace(
+                candidate(entry.component, (*entry.estimates, *entry.later)),
+                broken=is_broken(entry.estimates or entry.later),
+            )
+            for entry in self.entries.values()
+            if entry.estimates or entry.later
+        )
 
     def optimum(self, chosen: Collection[str], budget: Decimal, *, whole_inventory: bool) -> Optimum | None:
         """The best set on measured gains beside the chosen one; `None` when nothing was tried.
@@ -119,8 +133,9 @@ class Book:
 
     def _row(self, entry: Entry) -> Trial:
         value = interval = fresh_value = fresh_interval = None
-        if entry.estimates:
-            value, interval = self._worth(entry, entry.estimates)
+        measured = entry.estimates or entry.later
+        if measured:
+            value, interval = self._worth(entry, measured)
         if entry.fresh:
             fresh_value, fresh_interval = self._worth(entry, entry.fresh)
         price = float(entry.component.price_usd)
@@ -130,7 +145,7 @@ class Book:
             value=value,
             interval=interval,
             value_source="trials",
-            queries=sum(each.calls for each in entry.estimates),
+            queries=sum(each.calls for each in measured),
             fresh_value=fresh_value,
             fresh_interval=fresh_interval,
             price_usd=entry.component.price_usd,

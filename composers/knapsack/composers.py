@@ -20,10 +20,10 @@ from decimal import Decimal
 from typing import Any
 
 from composers.composition import Composition
-from composers.knapsack.assembly import assemble
-from composers.knapsack.book import Book, similarity_trials
+from composers.knapsack.assembly import assemble, ballot_for, motif_for
+from composers.knapsack.book import REASONS, UNOFFERED, Book, similarity_trials
 from composers.knapsack.coverage import best_coverage
-from composers.knapsack.estimates import TrialEstimate, candidate
+from composers.knapsack.estimates import TrialEstimate, candidate, is_broken
 from composers.knapsack.exact import best_additive
 from composers.knapsack.online import OnlineKnapsack, arrivals, bounds
 from composers.knapsack.retrieval import Ranking, Retrieved, candidates, items, one_per_skill, rank
@@ -33,7 +33,6 @@ from composers.knapsack.skills import Similarity, Skill, from_labels, parse, pro
 from composers.knapsack.trials import Trials
 from composers.problem import Search
 from graphs import AgentGraph, AgentNode, Provenance, Sampling
-from graphs.motifs import MOTIFS
 from orchestra.agents.inventory import Component, Inventory
 from orchestra.benchmarks.tasks import Task
 from orchestra.errors import BudgetError, InputError
@@ -69,7 +68,7 @@ async def retrieval(
     ground = await _ground(tasks, ledger, state)
     found = one_per_skill(ground.ranking)
     made = _composition(state, inventory, [each.component for each in found])
-    return made.with_(tried=similarity_trials(found, made.chosen), notes=ground.notes)
+    return made.with_(tried=similarity_trials(found, made.chosen), notes={**made.notes, **ground.notes})
 
 
 async def offline_knapsack(
@@ -91,7 +90,7 @@ async def offline_knapsack(
     made = _composition(state, inventory, [by_name[name] for name in selection.chosen])
     tried = similarity_trials(ground.retrieved, selection.chosen, {item.name: item.value for item in offered})
     notes = {"similarity_value": selection.value, "similarity_bound": selection.bound, "proven": selection.optimal}
-    return made.with_(tried=tried, notes={**ground.notes, **notes})
+    return made.with_(tried=tried, notes={**made.notes, **ground.notes, **notes})
 
 
 async def offline_trials(
@@ -106,8 +105,11 @@ async def offline_trials(
         selection = best_coverage(
             book.candidates(), book.weights, state.problem.budget_usd, deadline_seconds=DEADLINE_SECONDS
         )
-        for name in selection.chosen:
-            book.entries[name].verdict, book.entries[name].reason = "accepted", "in the best set on measured gains"
+        for name, entry in book.entries.items():
+            if name in selection.chosen:
+                entry.verdict, entry.reason = "accepted", "in the best set on measured gains"
+            elif entry.verdict != "broken":
+                entry.verdict, entry.reason = "rejected", "not in the best set on measured gains"
         return await _measured(state, inventory, trials, ground, book, selection.chosen, ran_out)
 
 
@@ -118,7 +120,7 @@ async def online_knapsack(
     ground = await _ground(tasks, ledger, state)
     weights = weights_of(ground.skills)
     async with _trials(tasks, inventory, ledger, seed, state) as trials:
-        smallest = 1 / min(len(trials.queries(skill)[0]) for skill in ground.skills)
+        smallest = 1 / max(len(trials.queries(skill)[0]) for skill in ground.skills)
         limits = bounds(ground.skills, [each.component for each in ground.retrieved], smallest)
         rule = OnlineKnapsack(state.problem.budget_usd, lowest=limits.lowest, highest=limits.highest, weights=weights)
         book = Book(weights, bounds=limits)
@@ -190,10 +192,7 @@ class _Pace:
 
 
 def _latency(component: Component) -> float:
-    if component.latency_seconds is None:
-        raise InputError(
-            f"component {component.name!r} states no latency_seconds, so a latency limit cannot be kept; state it"
-        )
+    assert component.latency_seconds is not None, "a problem with a latency limit is checked for it"
     return component.latency_seconds
 
 
@@ -209,7 +208,7 @@ async def _try_rest(trials: Trials, ground: _Ground, book: Book, state: Search, 
         rest = [(each, tuple(wanted)) for each in trials.inventory.components]
     else:
         rest = [(each.component, each.skills) for each in ground.retrieved]
-    rest = [(component, names) for component, names in rest if not _known(book, component, names)]
+    rest = [(component, missing) for component, names in rest if (missing := _untried(book, component, names))]
     done = state.on_start("trying the rest" if book.entries else "trying components", len(rest))
 
     async def one(component: Component, names: tuple[str, ...]) -> str | None:
@@ -219,9 +218,11 @@ async def _try_rest(trials: Trials, ground: _Ground, book: Book, state: Search, 
             return str(short)
         entry = book.entries.get(component.name)
         if entry is None:
-            entry = book.enter(component, names)
-            entry.verdict, entry.reason = "rejected", "tried for the optimum alone"
-        entry.estimates = estimates
+            entry = book.enter(component, names, estimates)
+            broken = is_broken(estimates)
+            entry.verdict, entry.reason = REASONS["broken"] if broken else ("rejected", UNOFFERED)
+        else:  # decided already, on what was known then: that stays as it was
+            entry.later = estimates
         done()
         return None
 
@@ -229,9 +230,11 @@ async def _try_rest(trials: Trials, ground: _Ground, book: Book, state: Search, 
     return next((short for short in ended if short is not None), None)
 
 
-def _known(book: Book, component: Component, names: Sequence[str]) -> bool:
+def _untried(book: Book, component: Component, names: Sequence[str]) -> tuple[str, ...]:
+    """Which of the skills called `names` a component was not tried for."""
     entry = book.entries.get(component.name)
-    return entry is not None and {each.skill for each in entry.estimates} >= set(names)
+    known = set() if entry is None else {each.skill for each in entry.estimates}
+    return tuple(name for name in names if name not in known)
 
 
 async def _measured(
@@ -257,7 +260,10 @@ async def _measured(
         done()
     made = _composition(state, inventory, [entry.component for entry in entries])
     optimum = book.optimum(chosen, state.problem.budget_usd, whole_inventory=state.problem.try_all and ran_out is None)
-    return made.with_(tried=book.trials(), optimum=optimum, notes=ground.notes, ran_out=ran_out)
+    notes = {**made.notes, **ground.notes}
+    if state.problem.latency_limit_seconds is not None:
+        notes["optimum"] = "under the budget alone: it keeps no latency limit"
+    return made.with_(tried=book.trials(), optimum=optimum, notes=notes, ran_out=ran_out)
 
 
 def _composition(state: Search, inventory: Inventory, chosen: Sequence[Component]) -> Composition:
@@ -269,9 +275,19 @@ def _composition(state: Search, inventory: Inventory, chosen: Sequence[Component
         price_usd=price,
         run_id=state.runtime.run_id,
     )
-    motif = MOTIFS[state.problem.motif]
-    graph = assemble(chosen, inventory, model=state.problem.settings.model, motif=motif, provenance=provenance)
-    return Composition(graph=graph, chosen=tuple(each.name for each in chosen), equipment_usd=price)
+    problem = state.problem
+    graph = assemble(
+        chosen,
+        inventory,
+        model=problem.settings.model,
+        motif=problem.motif,
+        ballot=ballot_for(problem.trial_tasks),
+        provenance=provenance,
+    )
+    notes: dict[str, Any] = {"motif": problem.motif}
+    if (shape := motif_for(problem.motif, chosen)) != problem.motif:
+        notes["motif"] = f"{shape}: the chosen components cannot form a {problem.motif}"
+    return Composition(graph=graph, chosen=tuple(each.name for each in chosen), equipment_usd=price, notes=notes)
 
 
 def _trials(tasks: tuple[Task, ...], inventory: Inventory, ledger: Ledger, seed: int, state: Search) -> Trials:
@@ -280,7 +296,16 @@ def _trials(tasks: tuple[Task, ...], inventory: Inventory, ledger: Ledger, seed:
 
 
 async def _ground(tasks: tuple[Task, ...], ledger: Ledger, state: Search) -> _Ground:
-    name, similarity = best_similarity()
+    """Worked out once per search: the rivals of the certificate start from the same."""
+    if "ground" not in state.found:
+        state.found["ground"] = await _surveyed(tasks, ledger, state)
+    found = state.found["ground"]
+    assert isinstance(found, _Ground)
+    return found
+
+
+async def _surveyed(tasks: tuple[Task, ...], ledger: Ledger, state: Search) -> _Ground:
+    name, similarity = best_similarity(state.problem.similarity)
     skills = await _skills(tasks, ledger, state, similarity)
     ranking = rank(skills, state.problem.inventory.components, similarity=similarity)
     notes = {"similarity": name, "skills": {skill.name: round(skill.weight, 4) for skill in skills}}
@@ -295,6 +320,8 @@ async def _skills(tasks: tuple[Task, ...], ledger: Ledger, state: Search, simila
     node = AgentNode(id="skills", layout="{task}", sampling=Sampling(max_tokens=512))
     graph = AgentGraph(name="skills", model=writer, nodes=(node,), output=node.id)
     played = await state.runtime.play(graph, prompt(tasks), key="skills", purse=ledger, seed=state.problem.seed)
+    if isinstance(played.error, BudgetError):
+        raise played.error
     if played.error is not None or played.reply is None:
         raise InputError(f"model {writer!r} wrote no skills: {played.error}; label the tasks, or name another model")
     return with_queries(parse(played.reply), tasks, similarity)

@@ -22,7 +22,7 @@ from composers.knapsack.assembly import assemble
 from composers.knapsack.estimates import Pair, TrialEstimate, estimate
 from composers.knapsack.skills import Skill
 from composers.problem import Search
-from graphs import AgentGraph
+from graphs import AgentGraph, Tool
 from orchestra.agents.inventory import Component, Inventory
 from orchestra.agents.tools import source_hash
 from orchestra.benchmarks.tasks import Task
@@ -56,6 +56,7 @@ class Trials:
     _started: list["asyncio.Task[Any]"] = field(default_factory=list)
     _answers: dict[tuple[str | None, str], "asyncio.Task[Answer]"] = field(default_factory=dict)
     _graphs: dict[str | None, AgentGraph] = field(default_factory=dict)
+    _sources: dict[str, str] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         return self
@@ -132,11 +133,11 @@ class Trials:
         known = store.cached(key)
         runtime = self.search.runtime
         if isinstance(known, dict):
-            runtime.count(self.purse, Spent(borrowed_nano=known["cost_nano"]))
+            runtime.count(self.purse, _counted(known, own=known["run_id"] == runtime.run_id))
             return Answer(**known["answer"])
-        name = component.name if component else "nothing"
+        which = f"with/{component.name}" if component else "without"
         played = await runtime.play(
-            graph, task.input, key=f"trial/{name}/{task.id}", purse=self.purse, task_id=task.id, seed=self.seed
+            graph, task.input, key=f"trial/{which}/{task.id}", purse=self.purse, task_id=task.id, seed=self.seed
         )
         if isinstance(played.error, BudgetError):
             raise played.error
@@ -146,8 +147,8 @@ class Trials:
             answered=component is None or component.name in played.spoke,
         )
         if played.error is None:
-            cost = played.paid_nano + played.spent.borrowed_nano
-            store.cache(key, "trial", {"answer": asdict(answer), "cost_nano": cost})
+            record = {"answer": asdict(answer), "spent": asdict(played.spent), "paid_nano": played.paid_nano}
+            store.cache(key, "trial", {**record, "run_id": runtime.run_id})
         return answer
 
     def _graph(self, component: Component | None) -> AgentGraph:
@@ -158,13 +159,32 @@ class Trials:
             self._graphs[name] = assemble(chosen, self.inventory, model=problem.settings.model)
         return self._graphs[name]
 
+    def _source_hash(self, tool: Tool) -> str:
+        if tool.call not in self._sources:
+            self._sources[tool.call] = source_hash(tool, self.search.runtime.folder)
+        return self._sources[tool.call]
+
     def _trial_key(self, graph: AgentGraph, task: Task) -> str:
         runtime = self.search.runtime
         parts = {
             "graph": graph.model_dump(mode="json", exclude={"provenance"}),
-            "code": [source_hash(tool, runtime.folder) for tool in tools_of(graph)],
+            "code": [self._source_hash(tool) for tool in tools_of(graph)],
             "task": task.model_dump(mode="json"),
             "model": runtime.model(self.search.problem.settings.model).fingerprint,
             "seed": self.seed,
         }
         return "trial:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _counted(known: dict[str, Any], *, own: bool) -> Spent:
+    """What a trial found in the store came to.
+
+    Args:
+        known: the record.
+        own: whether an earlier attempt of this run made it: then it is in the ledger already, and borrowed from nobody.
+    """
+    spent = Spent(**known["spent"])
+    if not own:
+        spent.cached_calls = spent.calls
+        spent.borrowed_nano += known["paid_nano"]
+    return spent

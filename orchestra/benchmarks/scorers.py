@@ -20,7 +20,7 @@ The built-in scorers are pure functions of reply and target, and none of them as
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from importlib import import_module
@@ -70,6 +70,22 @@ def score(task: "Task", reply: str | None, *, folder: Path | None = None, trust:
     if task.target is None:
         raise InputError(f"task {task.id!r} has no target to score a reply against; add one")
     return 0.0 if reply is None else SCORERS[task.scorer](reply, task.target)
+
+
+def check_scorers(tasks: Iterable["Task"], folder: Path | None, *, trust: bool = False) -> None:
+    """Refuse scorers of one's own that may not be called; nothing is imported.
+
+    Args:
+        folder: where a scorer of the form `module:function` is looked up first.
+        trust: whether such a scorer may come from elsewhere.
+
+    Raises:
+        InputError: naming the scorer.
+    """
+    from orchestra.agents.tool_sources import source_of
+
+    for scorer in sorted({task.scorer for task in tasks} - set(SCORERS)):
+        source_of(scorer, () if folder is None else (folder,), trust=trust, what="scorer")
 
 
 def exact(reply: str, target: str) -> float:

@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always.
     """
-    raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))
+    raise SystemExit(execute(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: Sequence[str]) -> int:
+def execute(arguments: Sequence[str]) -> int:
     """The exit code of one command line, after running it and reporting what went wrong."""
     words = list(arguments)
     debug = os.environ.get("ORCHESTRA_DEBUG", "") not in ("", "0")
@@ -120,10 +120,12 @@ def _invoke(name: str, plugin: object, rest: list[str]) -> int:
     # ClickException: typer's own copy of click or the real one, whichever this version of typer raises.
     bases = typer.BadParameter.__mro__
     usage_error = cast("type[typer.BadParameter]", next(kind for kind in bases if kind.__name__ == "ClickException"))
+    # Plain help: boxes squeeze the text into a few words a line on a terminal of 80 columns.
     if isinstance(plugin, typer.Typer):
+        plugin.rich_markup_mode = None
         command: typer.core.TyperCommand | typer.core.TyperGroup = typer.main.get_group(plugin)
     elif callable(plugin):
-        app = typer.Typer(add_completion=False)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(name)(plugin)
         command = cast("typer.core.TyperCommand", typer.main.get_command(app))
     else:

@@ -23,6 +23,7 @@ def evaluate_command(
     seed: options.Seed = 0,
     deterministic: options.Deterministic = False,
     machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
+    price: options.ModelPrice = None,
     trust: options.Trust = False,
     resume: options.Resume = None,
     store: options.StoreUrl = None,
@@ -38,6 +39,7 @@ def evaluate_command(
         model,
         deterministic=deterministic,
         machine_usd_per_hour=machine_usd_per_hour,
+        price=price,
         trust=trust,
         use_cache=True,
     )

@@ -22,6 +22,7 @@ def run_command(
     seed: options.Seed = 0,
     deterministic: options.Deterministic = False,
     machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
+    price: options.ModelPrice = None,
     trust: options.Trust = False,
     resume: options.Resume = None,
     store: options.StoreUrl = None,
@@ -36,7 +37,7 @@ def run_command(
         raise InputError("give either a question or --tasks FILE, as in: orchestra run team.yaml 'What is 61 * 65?'")
     asked = read_tasks(tasks) if tasks is not None else (Task(id="question", input=text or ""),)
     settings = options.settings(
-        model, deterministic=deterministic, machine_usd_per_hour=machine_usd_per_hour, trust=trust
+        model, deterministic=deterministic, machine_usd_per_hour=machine_usd_per_hour, price=price, trust=trust
     )
     answered = run_sync(
         answer(team, asked, max_cost_usd=max_cost, settings=settings, store=store, seed=seed, resume=resume)

@@ -10,6 +10,7 @@ from orchestra.cli import options
 from orchestra.cli.console import console, errors
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.tree import Tree
 
     from orchestra.traces.episode import Episode, Transcript
@@ -22,7 +23,7 @@ traces_app = typer.Typer(
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, or the beginning of its id.")]
 
-_REPLY_WIDTH = 72
+_TREES = 20  # episodes; more are shown as a table
 _MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "cut off": "[yellow]cut off[/]"}
 
 
@@ -51,22 +52,29 @@ def list_command(
 @traces_app.command("show")
 def show_command(
     run_id: RunId,
-    limit: Annotated[int, typer.Option(min=1, help="How many episodes.")] = 50,
+    episode: Annotated[
+        str | None,
+        typer.Option("--episode", metavar="ID", help="Only this episode, or those whose id begins so."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every episode as a tree, however many.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many episodes to list.")] = 50,
     full: Annotated[bool, typer.Option("--full", help="Whole replies, not their first line.")] = False,
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """A run as a tree: tokens, cost and time per episode and node."""
+    """What a run did: few episodes as trees of their nodes, many as a table of their groups."""
     from dataclasses import asdict
 
     from orchestra.traces.store import Store
-    from orchestra.traces.summary import episode_figures, run_episodes, summary
+    from orchestra.traces.summary import episode_figures, group_of, run_episodes, summary
 
     with Store.open(store, read_only=True) as opened:
         run = opened.run(opened.find_run(run_id))
         assert run is not None
         one = summary(opened, run)
         played = run_episodes(opened, run.run_id)
+    if episode is not None:
+        played = _matching(played, episode, run.run_id)
     if as_json:
         documents = [
             {"figures": asdict(episode_figures(episode)), "episode": episode.model_dump(mode="json")}
@@ -74,9 +82,20 @@ def show_command(
         ]
         options.print_json({"run": asdict(run), "summary": asdict(one), "episodes": documents})
         return
-    console().print(_tree(run, one, played[:limit], full=full))
-    if len(played) > limit:
-        errors().print(f"{len(played) - limit} more episodes: --limit {len(played)} shows them all", style="dim")
+    shown = played if every else played[:limit]
+    example = repr(played[0].episode_id) if played else ""
+    if every or len(shown) <= _TREES:
+        _print_tree(run, one, shown, full=full)
+        _print_rest(len(played) - len(shown))
+    elif len({group_of(episode) for episode in played}) > 1:
+        _print_line(_head(run, one))
+        console().print(_group_table(played))
+        errors().print(f"some of them: --episode {example}, or how it begins; all: --all", style="dim", markup=False)
+    else:
+        _print_line(_head(run, one))
+        console().print(_episode_table(shown))
+        _print_rest(len(played) - len(shown))
+        errors().print(f"one as a tree: --episode {example}; all: --all", style="dim", markup=False)
 
 
 @traces_app.command("export")
@@ -86,7 +105,7 @@ def export_command(
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """A run as one JSON document: episodes, spans, content, facts, journal and ledger."""
+    """Everything the store holds about a run, as one JSON document."""
     from orchestra.errors import InputError
     from orchestra.traces.store import Store
     from orchestra.traces.summary import export
@@ -127,7 +146,7 @@ def _print_table(summaries: "list[RunSummary]") -> None:
             one.run_id,
             one.command,
             _MARKS[one.state],
-            f"{one.episodes}{failed}",
+            f"{one.episodes:,}{failed}",
             f"{_brief(figures.input_tokens)} → {_brief(figures.output_tokens)}",
             _money(figures.paid_nano),
             _seconds(figures.seconds),
@@ -135,18 +154,110 @@ def _print_table(summaries: "list[RunSummary]") -> None:
     console().print(table)
 
 
-def _tree(run: "RunRecord", one: "RunSummary", played: "tuple[Episode, ...]", *, full: bool) -> "Tree":
+def _matching(played: "tuple[Episode, ...]", wanted: str, run_id: str) -> "tuple[Episode, ...]":
+    """The episode of that id, else those whose id, or whose task's, begins so."""
+    from orchestra.errors import InputError
+
+    for found in (
+        tuple(one for one in played if one.episode_id == wanted),
+        tuple(one for one in played if one.episode_id.startswith(wanted)),
+        tuple(one for one in played if (one.task_id or "").startswith(wanted)),
+    ):
+        if found:
+            return found
+    example = f"such as {played[0].episode_id!r}" if played else "it has none"
+    raise InputError(f"no episode {wanted!r} in run {run_id!r}; give the beginning of an id, {example}")
+
+
+def _print_tree(run: "RunRecord", one: "RunSummary", shown: "tuple[Episode, ...]", *, full: bool) -> None:
     from rich.tree import Tree
 
-    attempts = f" · {one.attempts} attempts" if one.attempts > 1 else ""
-    tree = Tree(
-        f"[bold]{run.run_id}[/] {run.command} · {_MARKS[one.state]}{attempts} · {_line(one.figures)}",
-        guide_style="dim",
-    )
-    several = len({episode.seats[0].team for episode in played}) > 1
-    for episode in played:
+    tree = Tree(_head(run, one), guide_style="dim")
+    several = len({episode.seats[0].team for episode in shown}) > 1
+    for episode in shown:
         _add_episode(tree, episode, team=f" {episode.seats[0].team}" if several else "", full=full)
-    return tree
+    if full:
+        console().print(tree)
+    else:
+        _print_line(tree)
+
+
+def _print_line(shown: "str | Tree") -> None:
+    """Print, cutting what is longer than a line."""
+    console().print(shown, no_wrap=True, overflow="ellipsis")
+
+
+def _print_rest(more: int) -> None:
+    if more > 0:
+        errors().print(f"{more:,} more episode{'s' if more > 1 else ''}: --limit, or --all", style="dim")
+
+
+def _head(run: "RunRecord", one: "RunSummary") -> str:
+    """What the run was, how it ended, and what it came to."""
+    from rich.markup import escape
+
+    attempts = f" · {one.attempts} attempts" if one.attempts > 1 else ""
+    lines = [f"[bold]{run.run_id}[/] {run.command} · {_MARKS[one.state]}{attempts}", _line(one.figures)]
+    if one.state == "failed" and one.error:
+        lines.append(f"[red]{escape(one.error)}[/]")
+    elif one.state == "cut off":
+        lines.append("[yellow]it never ended: it was killed, or is still going[/]")
+    return "\n".join(lines)
+
+
+def _group_table(played: "tuple[Episode, ...]") -> "Table":
+    from rich.text import Text
+
+    from orchestra.traces.summary import group_summaries
+
+    table = _figures_table("group", "episodes")
+    for group in group_summaries(played):
+        failed = f" ([red]{group.failed} failed[/])" if group.failed else ""
+        cells = _cells(group.score, group.figures)
+        table.add_row(Text(group.group or "–"), f"{group.episodes:,}{failed}", *cells)
+    return table
+
+
+def _episode_table(shown: "tuple[Episode, ...]") -> "Table":
+    from rich.text import Text
+
+    from orchestra.traces.summary import episode_figures
+
+    table = _figures_table("episode")
+    for episode in shown:
+        mark = Text("✗ ", style="red") if episode.error else Text("✓ ", style="green")
+        table.add_row(
+            mark.append(episode.episode_id, style="default"), *_cells(episode.score, episode_figures(episode))
+        )
+    return table
+
+
+def _figures_table(*first: str) -> "Table":
+    """An empty table of figures; a narrow one leaves the list price out, which the wide one and the trees have."""
+    from rich.table import Table
+
+    narrow = _narrow()
+    table = Table(box=None, padding=(0, 1 if narrow else 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column(first[0], overflow="fold")
+    for heading in (*first[1:], "score", "calls", "tokens", "paid", *(() if narrow else ("list",)), "latency"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _narrow() -> bool:
+    return console().width < 100
+
+
+def _cells(score: float | None, figures: "Figures") -> list[str]:
+    tokens = f"{_brief(figures.input_tokens)} → {_brief(figures.output_tokens)}" if figures.calls else "–"
+    money = (figures.paid_nano,) if _narrow() else (figures.paid_nano, figures.list_nano)
+    return [
+        "–" if score is None else f"{score:.2f}",
+        f"{figures.calls:,}",
+        tokens,
+        *(_money(nano) if figures.calls else "–" for nano in money),
+        _seconds(figures.seconds),
+    ]
 
 
 def _add_episode(tree: "Tree", episode: "Episode", *, team: str, full: bool) -> None:
@@ -169,18 +280,23 @@ def _add_episode(tree: "Tree", episode: "Episode", *, team: str, full: bool) -> 
 
 
 def _add_node(branch: "Tree", transcript: "Transcript", seat: str, *, full: bool) -> None:
+    """A node with what it said below it; one that had nothing to say is a line, without a branch."""
     from rich.markup import escape
     from rich.text import Text
 
     from orchestra.traces.summary import node_figures
 
-    kind = f" [dim]{transcript.kind}[/]" if transcript.kind else ""
-    node = branch.add(f"{seat}[cyan]{escape(transcript.node)}[/]{kind} · {_line(node_figures(transcript))}")
     steps = [(turn.started_ns, turn.error, turn.reply or "", "", turn.cached) for turn in transcript.turns]
-    steps += [(use.started_ns, use.error, _said(use.result), f"{use.name}: ", None) for use in transcript.tool_uses]
+    for use in transcript.tool_uses:
+        label = "" if use.name == transcript.node else f"{use.name}: "
+        steps.append((use.started_ns, use.error, _said(use.result), label, None))
     if not steps:
         steps = [(0, None, said, "", None) for said in transcript.said]
-    for _, error, said, label, cached in sorted(steps, key=lambda step: step[0]):
+    spoken = [step for step in sorted(steps, key=lambda step: step[0]) if step[1] is not None or step[2].strip()]
+    kind = f" [dim]{transcript.kind}[/]" if transcript.kind else ""
+    silent = "" if spoken else " · [dim]silent[/]"
+    node = branch.add(f"{seat}[cyan]{escape(transcript.node)}[/]{kind} · {_line(node_figures(transcript))}{silent}")
+    for _, error, said, label, cached in spoken:
         text = error if error is not None else _shortened(said, full=full)
         style = "red" if error is not None else "dim"
         node.add(Text(f"{label}{text}{' (cached)' if cached else ''}", style=style))
@@ -191,20 +307,18 @@ def _said(result: object) -> str:
 
 
 def _shortened(text: str, *, full: bool) -> str:
-    if full:
-        return text
-    line = " ".join(text.split())
-    return line if len(line) <= _REPLY_WIDTH else line[: _REPLY_WIDTH - 1] + "…"
+    """On one line, unless `full`; the console cuts it to its width."""
+    return text if full else " ".join(text.split())
 
 
 def _line(figures: "Figures") -> str:
     parts = []
     if figures.calls:
-        parts.append(f"{figures.calls} call{'s' if figures.calls > 1 else ''}")
+        parts.append(f"{figures.calls:,} call{'s' if figures.calls > 1 else ''}")
         parts.append(f"{_count(figures.input_tokens)} → {_count(figures.output_tokens)} tokens")
         paid = _money(figures.paid_nano)
         listed = _money(figures.list_nano)
-        parts.append(paid if paid == listed else f"{paid} paid, {listed} uncached")
+        parts.append(paid if paid == listed else f"{paid} paid of {listed}")
     parts.append(_seconds(figures.seconds))
     return " · ".join(parts)
 
@@ -228,4 +342,6 @@ def _money(nano: int | None) -> str:
 def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return "?"
+    if seconds >= 120:
+        return f"{seconds / 60:.1f} min"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

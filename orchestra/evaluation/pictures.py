@@ -7,6 +7,7 @@ leaves room around it (`.picture` in `orchestra.evaluation.stylesheet`). No libr
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from orchestra.evaluation.certificate import ArmResult, Certificate, Headline, Trial
 from orchestra.evaluation.markup import Markup, join, tag
@@ -14,39 +15,62 @@ from orchestra.evaluation.wording import cash, equipment, number, percent, perce
 
 _Across = Callable[[int], float]
 _Height = Callable[[float | None], float]
-_ROW = 46  # pixels per arm
+_ROW = 34  # pixels per arm
+_TICKS = {0: "start", 25: "middle", 50: "middle", 75: "middle", 100: "end"}  # percent, and how its label is anchored
 _PLOT = 250  # height of the density picture
 _FLOOR = 34  # strip below it for components without a positive density
-_LABEL_SHARE = 0.95  # width of one letter of a label, in percent of a 780 px drawing
+_NAME_ROW = 16  # height of a row of names above it
+_NAMED = 16  # names at most; the table has them all
+_LETTERS = 20  # of a name at most
+_LABEL_SHARE = 2.3  # width of one letter, in percent of the narrowest drawing (a page of 400 px)
+
+
+class _Name(NamedTuple):
+    """The name of a component above the plot, all across in percent."""
+
+    x: float
+    mark: float
+    """Height of what it names, in pixels from the top of the plot."""
+    text: str
+    span: tuple[float, float]
+    row: int
+    """From 0, the lowest."""
 
 
 def success_picture(results: Sequence[ArmResult]) -> Markup:
     """Success of every arm with its 95 % interval, one row each, on a common scale from 0 to 100 %."""
-    height = _ROW * len(results)
-    drawn: list[Markup] = []
-    for share in (0, 25, 50, 75, 100):
-        drawn.append(tag("line", x1=f"{share}%", x2=f"{share}%", y1=0, y2=height, class_="grid"))
-        anchor = {0: "start", 100: "end"}.get(share, "middle")
-        drawn.append(tag("text", f"{share} %", x=f"{share}%", y=height + 16, text_anchor=anchor, class_="tick"))
-    for index, result in enumerate(results):
-        drawn.append(_success_row(result, top=_ROW * index))
+    ticks = [
+        tag("text", f"{share} %", x=f"{share}%", y=15, text_anchor=_TICKS[share], class_="tick") for share in _TICKS
+    ]
+    rows = [_success_row(result) for result in results]
+    rows.append(tag("div", tag("svg", *ticks, width="100%", height=20), class_="arm-row axis"))
     label = "; ".join(f"{r.arm} {percent(r.success)} ({percent_range(r.interval)})" for r in results)
-    return _svg(height + 22, drawn, f"Success on held-out tasks with 95 % intervals: {label}")
-
-
-def _success_row(result: ArmResult, *, top: int) -> Markup:
-    middle = top + 32
-    kind = "team" if result.arm == "team" else "other"
-    low, high = 100 * result.interval.low, 100 * result.interval.high
     return tag(
-        "g",
+        "div",
+        *rows,
+        role="img",
+        aria_label=f"Success on held-out tasks with 95 % intervals: {label}",
+        class_="picture arms",
+    )
+
+
+def _success_row(result: ArmResult) -> Markup:
+    """Name, interval and figure on one line; the style sheet sets them below each other where it is narrow."""
+    middle = _ROW / 2
+    low, high = 100 * result.interval.low, 100 * result.interval.high
+    drawn = [tag("line", x1=f"{share}%", x2=f"{share}%", y1=0, y2=_ROW, class_="grid") for share in _TICKS]
+    drawn += [
         tag("title", f"{result.arm}: {percent(result.success)} of {result.tasks} ({percent_range(result.interval)})"),
-        tag("text", result.arm, x=0, y=top + 17, class_="arm"),
-        tag("text", percent(result.success), x="100%", y=top + 17, text_anchor="end", class_="arm value"),
         tag("line", x1="0%", x2="100%", y1=middle, y2=middle, class_="track"),
         tag("line", x1=_at(low), x2=_at(high), y1=middle, y2=middle, class_="interval"),
         tag("circle", cx=_at(100 * result.success), cy=middle, r=5.5, class_="mean"),
-        class_=kind,
+    ]
+    return tag(
+        "div",
+        tag("span", result.arm, class_="arm"),
+        tag("svg", *drawn, width="100%", height=_ROW),
+        tag("span", percent(result.success), class_="value"),
+        class_="arm-row team" if result.arm == "team" else "arm-row",
     )
 
 
@@ -81,7 +105,7 @@ def density_picture(trials: Sequence[Trial]) -> Markup:
     positive = [t.density for t in trials if t.density is not None and t.density > 0]
     positive += [t.threshold for t in trials if t.threshold is not None and t.threshold > 0]
     lowest, highest = (min(positive), max(positive)) if positive else (0.1, 1.0)
-    bottom, top = math.floor(math.log10(lowest) - 0.05), math.ceil(math.log10(highest) + 0.05)
+    bottom, top = math.log10(lowest) - 0.12, math.log10(highest) + 0.12
 
     def height(density: float | None) -> float:
         if density is None or density <= 0:
@@ -92,16 +116,34 @@ def density_picture(trials: Sequence[Trial]) -> Markup:
         return 100 * (index + 0.5) / len(trials)
 
     drawn: list[Markup] = []
-    for power in range(bottom, top + 1, max(1, (top - bottom) // 6)):
-        y = height(10.0**power)
+    for mark in _marks(bottom, top):
+        y = _px(height(mark))
         drawn.append(tag("line", x1="0%", x2="100%", y1=y, y2=y, class_="grid"))
-        drawn.append(tag("text", f"{10.0**power:g}", x=-8, y=y + 4, text_anchor="end", class_="tick"))
+        drawn.append(tag("text", f"{mark:g}", x=-8, y=_px(height(mark) + 4), text_anchor="end", class_="tick"))
     drawn.append(tag("text", "none", x=-8, y=_PLOT + _FLOOR - 10, text_anchor="end", class_="tick"))
     drawn += _threshold(trials, across, height)
+    leaders, names, rows = _names(trials, across, height)
+    drawn += leaders
     drawn += [_component(t, across(i), height(t.density)) for i, t in enumerate(trials)]
-    drawn += _names(trials, across, height)
+    drawn += names
     drawn.append(tag("text", "order of arrival →", x="100%", y=_PLOT + _FLOOR + 16, text_anchor="end", class_="tick"))
-    return _svg(_PLOT + _FLOOR + 22, drawn, "Value per dollar of each component against the threshold, as it arrived")
+    above = _NAME_ROW * rows + 8
+    return _svg(
+        above + _PLOT + _FLOOR + 22,
+        [tag("g", *drawn, transform=f"translate(0 {above})")],
+        "Value per dollar of each component against the threshold, as it arrived",
+    )
+
+
+def _marks(bottom: float, top: float) -> list[float]:
+    """Round numbers between two powers of ten: the powers themselves, and multiples where these are too few."""
+    found: list[float] = []
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        powers = range(math.floor(bottom), math.ceil(top) + 1)
+        found = [step * 10.0**power for power in powers for step in steps if bottom <= math.log10(step) + power <= top]
+        if len(found) >= 3:
+            break
+    return found[:: max(1, len(found) // 6)]
 
 
 def _threshold(trials: Sequence[Trial], across: _Across, height: _Height) -> list[Markup]:
@@ -128,22 +170,41 @@ def _component(trial: Trial, x: float, y: float) -> Markup:
     return tag("g", tag("title", story), mark, class_=f"component {trial.decision}")
 
 
-def _names(trials: Sequence[Trial], across: _Across, height: _Height) -> list[Markup]:
-    """Names of the accepted components above their marks; a name that would run into an earlier one moves up."""
-    drawn: list[Markup] = []
-    taken: list[tuple[float, float, float]] = []  # left and right in percent, baseline in pixels
-    for index, trial in enumerate(trials):
-        if trial.decision != "accepted":
-            continue
-        name = trial.component if len(trial.component) <= 24 else trial.component[:23] + "…"
-        x, y, width = across(index), height(trial.density) - 11, _LABEL_SHARE * len(name)
-        anchor = "start" if x < width / 2 else "end" if x > 100 - width / 2 else "middle"
-        left = {"start": x, "end": x - width, "middle": x - width / 2}[anchor]
-        while any(left < end and start < left + width and abs(y - line) < 13 for start, end, line in taken):
-            y -= 13
-        taken.append((left, left + width, y))
-        drawn.append(tag("text", name, x=_at(x), y=_px(y), text_anchor=anchor, class_="name"))
-    return drawn
+def _names(trials: Sequence[Trial], across: _Across, height: _Height) -> tuple[list[Markup], list[Markup], int]:
+    """Names of the accepted components in rows above the plot, the lines that lead to them, and how many rows.
+
+    Names in the left half run to the right of their line, the others to the left. Each takes the lowest row where it
+    meets no name and no line; the nearest to the middle come first, so that lines further out pass outside of them.
+    """
+    chosen = [(across(i), t) for i, t in enumerate(trials) if t.decision == "accepted"]
+    chosen = sorted(chosen, key=lambda one: one[1].density or 0, reverse=True)[:_NAMED]
+    placed: list[_Name] = []
+    for x, trial in sorted(chosen, key=lambda one: abs(one[0] - 50)):
+        name = trial.component if len(trial.component) <= _LETTERS else trial.component[: _LETTERS - 1] + "…"
+        width = _LABEL_SHARE * (len(name) + 1)
+        span = (x, x + width) if x < 50 else (x - width, x)
+        row = min(range(len(placed) + 1), key=lambda row: _conflicts(placed, x, span, row))
+        placed.append(_Name(x, height(trial.density), name, span, row))
+    leaders, names = [], []
+    for one in placed:
+        y = -_NAME_ROW * one.row - 8
+        leaders.append(tag("line", x1=_at(one.x), x2=_at(one.x), y1=_px(y - 9), y2=_px(one.mark - 8), class_="leader"))
+        anchor, away = ("start", 5) if one.x < 50 else ("end", -5)
+        names.append(tag("text", one.text, x=_at(one.x), y=_px(y), dx=away, text_anchor=anchor, class_="name"))
+    return leaders, names, max((one.row + 1 for one in placed), default=0)
+
+
+def _conflicts(placed: Sequence[_Name], x: float, span: tuple[float, float], row: int) -> int:
+    """How badly a name in `row` would stand: names it covers weigh more than lines it crosses."""
+    found = 0
+    for other in placed:
+        if other.row == row and span[0] < other.span[1] and other.span[0] < span[1]:
+            found += 100
+        elif (other.row < row and other.span[0] <= x <= other.span[1]) or (
+            other.row > row and span[0] <= other.x <= span[1]
+        ):
+            found += 1
+    return found
 
 
 def spend_picture(certificate: Certificate) -> Markup | None:

@@ -78,10 +78,11 @@ def _figures(certificate: Certificate) -> Markup:
     ]
     if certificate.break_even:
         first = certificate.break_even[0]
-        big = queries(first.queries) if first.outcome != "the baseline never succeeds" else "at once"
-        small = f"queries, against the {first.against}" if first.queries is not None else f"against the {first.against}"
         if first.outcome == "the baseline never succeeds":
             big, small = "–", f"the {first.against} never succeeds"
+        else:
+            counted = "queries, " if first.queries is not None else ""
+            big, small = queries(first.queries), f"{counted}against the {first.against}"
         boxes.append(("search paid back after", big, small))
     else:
         boxes.append(("search paid back after", "–", "not measured"))
@@ -158,18 +159,7 @@ def _success(certificate: Certificate) -> Markup | None:
         ),
         success_picture(results),
         table(
-            [
-                "arm",
-                "#success",
-                "#95 % interval",
-                "#tasks",
-                "#samples",
-                "#list/task",
-                "#per success",
-                "#list",
-                "#paid",
-                "#equipment",
-            ],
+            ["arm", "#success", "#tasks", "#samples", "#list/task", "#per success", "#list", "#paid", "#equipment"],
             [_arm_row(result) for result in results],
         ),
         join(tag("p", tag("b", r.arm), f": {r.description}", class_="note") for r in results if r.description),
@@ -177,11 +167,11 @@ def _success(certificate: Certificate) -> Markup | None:
 
 
 def _arm_row(result: ArmResult) -> list[object]:
+    us = result.arm == "team"
     failures = tag("small", f"{result.failures} failed") if result.failures else None
     return [
-        join([tag("b", result.arm, class_="us") if result.arm == "team" else result.arm]),
-        percent(result.success),
-        percent_range(result.interval),
+        tag("b", result.arm, class_="arm-name us") if us else tag("span", result.arm, class_="arm-name"),
+        join([percent(result.success), tag("small", percent_range(result.interval))]),
         join([f"{result.tasks:,}", failures]),
         samples(result.samples_per_task),
         cash(result.list_usd_per_task),

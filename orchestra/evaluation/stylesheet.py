@@ -55,6 +55,7 @@ td { vertical-align: top; }
 .number { text-align: right; white-space: nowrap; }
 tfoot td { font-weight: 650; border-bottom: 0; border-top: 2px solid var(--ink); }
 tr:has(.us) td { background: #f3faf9; }
+.arm-name { display: block; min-width: 104px; }
 td small { display: block; color: var(--soft); font-size: 12.5px; }
 .reason { min-width: 170px; } td .component { white-space: nowrap; }
 .badge { display: inline-block; padding: 0 8px; border-radius: 99px; font-size: 12.5px; font-weight: 600;
@@ -77,17 +78,20 @@ pre { background: var(--wash); border: 1px solid var(--rule); border-radius: 8px
 svg text { font-size: 13px; fill: var(--ink); }
 svg .tick { font-size: 12px; fill: var(--faint); }
 svg .grid { stroke: var(--rule); } svg .track { stroke: var(--rule); stroke-width: 1; }
-svg .arm { font-size: 14px; paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
-svg .value { font-weight: 650; }
+.arm-row { display: grid; grid-template-columns: 200px 1fr 66px; column-gap: 18px; align-items: center;
+  font-size: 14px; line-height: 1.25; }
+.arm-row svg { grid-column: 2; }
+.arm-row .value { font-weight: 650; text-align: right; }
 svg .interval { stroke-width: 5; stroke-linecap: round; stroke: var(--other); opacity: .42; }
 svg .mean { fill: var(--other); stroke: var(--paper); stroke-width: 2; }
-svg .team .interval { stroke: var(--team); } svg .team .mean { fill: var(--team); }
-svg .team .arm { font-weight: 650; fill: var(--team); }
+.team .interval { stroke: var(--team); } .team .mean { fill: var(--team); }
+.arm-row.team { color: var(--team); } .arm-row.team .arm { font-weight: 650; }
 svg .behind { fill: var(--wash); } svg .zero { stroke: var(--ink); }
 svg .margin { stroke: var(--single); stroke-dasharray: 4 3; }
 svg .threshold { stroke: var(--threshold); stroke-width: 1.5; }
 svg .name { font-size: 12.5px; font-weight: 600; fill: var(--accepted); paint-order: stroke; stroke: var(--paper);
   stroke-width: 3px; }
+svg .leader { stroke: var(--accepted); opacity: .45; }
 svg .component.accepted circle { fill: var(--accepted); stroke: var(--paper); stroke-width: 1.5; }
 svg .component.rejected circle { fill: var(--paper); stroke: var(--rejected); stroke-width: 1.75; }
 svg .component.skipped circle { fill: #d5dae0; }
@@ -115,7 +119,9 @@ footer { margin-top: 48px; padding-top: 16px; border-top: 1px solid var(--rule);
   .figures { grid-template-columns: repeat(2, 1fr); } .figures div { padding: 11px 13px; }
   .figures dd.big { font-size: 19px; }
   dl.facts { grid-template-columns: 1fr; gap: 0; } dl.facts dd { margin-bottom: 8px; }
-  svg .name { display: none; } .team-figure img { max-width: none; width: 560px; }
+  .arm-row { grid-template-columns: 1fr auto; padding-top: 6px; }
+  .arm-row svg { grid-column: 1 / -1; grid-row: 2; }
+  .team-figure img { max-width: none; width: 560px; }
 }
 @media print {
   @page { margin: 16mm; }

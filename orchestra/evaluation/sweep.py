@@ -12,6 +12,7 @@ from pathlib import Path
 
 from graphs import AgentGraph, AgentNode, RouterNode, Sampling, VoteNode
 from graphs.identity import content_hash
+from orchestra.benchmarks.scorers import check_scorers
 from orchestra.benchmarks.tasks import Task, tasks_hash
 from orchestra.errors import BudgetError, InputError
 from orchestra.evaluation.breakeven import cost_of_pass
@@ -19,7 +20,8 @@ from orchestra.evaluation.intervals import Estimate, success_interval
 from orchestra.evaluation.outcomes import Arm, Outcome
 from orchestra.evaluation.paired import Comparison, compare
 from orchestra.execution.runner import open_team
-from orchestra.execution.runtime import Played, Runtime, Settings
+from orchestra.execution.runtime import Played, Runtime
+from orchestra.execution.settings import Settings
 from orchestra.execution.votes import tally
 from orchestra.ledger import Ledger, nano
 from orchestra.traces.store import Store
@@ -53,7 +55,7 @@ async def sweep(
         BudgetError: the purse ran out; every task already answered stays paid for and is reused on resume.
     """
     folder = runtime.prepare(graph)
-    sampled = sampling(graph)
+    sampled = graph if samples == 1 else sampling(graph)
     runtime.prepare(sampled, folder)
 
     short: list[BudgetError] = []
@@ -170,23 +172,29 @@ async def evaluate(
     settings = settings or Settings()
     opened_teams = [(_name(team, number), *open_team(team)) for number, team in enumerate(teams, 1)]
     folders = [folder for _, _, folder in opened_teams if folder is not None]
+    if not tasks:
+        raise InputError("there is no task to evaluate on; name another file or --split")
     unscored = [task.id for task in tasks if task.target is None]
     if unscored:
         raise InputError(f"evaluation needs a target on every task; {unscored[0]!r} has none ({len(unscored)} in all)")
-    inputs = {
-        "teams": [content_hash(graph) for _, graph, _ in opened_teams],
-        "tasks": tasks_hash(tasks),
-        "samples": samples,
-        "seed": seed,
-    }
+    asked = {"teams": [content_hash(graph) for _, graph, _ in opened_teams], "samples": samples}
+    inputs = {**asked, "tasks": tasks_hash(tasks), "seed": seed, **settings.inputs()}
     cap = None if max_cost_usd is None else nano(max_cost_usd)
     with Store.open(store) as opened:
         async with Runtime.opened(
-            "evaluate", store=opened, settings=settings, folders=folders, cap_nano=cap, inputs=inputs, resume=resume
+            "evaluate",
+            store=opened,
+            settings=settings,
+            folder=folders[0] if folders else None,
+            folders=folders[1:],
+            cap_nano=cap,
+            inputs=inputs,
+            resume=resume,
         ) as runtime:
             for _, graph, folder in opened_teams:
                 runtime.prepare(graph, folder)
             runtime.refuse_uncapped("--max-cost")
+            check_scorers(tasks, runtime.folder, trust=settings.trust)
             arms: list[Arm] = []
             ran_out: str | None = None
             for number, (name, graph, _) in enumerate(opened_teams):

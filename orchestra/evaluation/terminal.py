@@ -24,15 +24,25 @@ from orchestra.evaluation.wording import (
 
 WIDTH = 100
 """Columns it never exceeds."""
+NARROW = 90
+"""Below as many columns, what can be read elsewhere is left out."""
 _BAR = 16  # cells of the success bar
 _COLOURS = {"better": "green", "single": "yellow", "undecided": "cyan", "none": "yellow"}
 
 
 def summary(certificate: Certificate, console: Console) -> None:
     """Print `certificate` on `console`, at most 100 columns wide."""
-    parts = (_verdict, _arms, _team, _break_even, _optimum, _spend)
-    shown = [block for part in parts if (block := part(certificate)) is not None]
-    console.print(Group(*shown), width=min(WIDTH, console.width))
+    width = min(WIDTH, console.width)
+    narrow = width < NARROW
+    shown = (
+        _verdict(certificate),
+        _arms(certificate, narrow),
+        _team(certificate),
+        _break_even(certificate),
+        _optimum(certificate),
+        _spend(certificate, narrow),
+    )
+    console.print(Group(*(block for block in shown if block is not None)), width=width)
 
 
 def _verdict(certificate: Certificate) -> RenderableType:
@@ -44,17 +54,18 @@ def _verdict(certificate: Certificate) -> RenderableType:
     return Panel(Group(*lines), border_style=colour, box=box.ROUNDED, padding=(0, 2))
 
 
-def _arms(certificate: Certificate) -> RenderableType | None:
+def _arms(certificate: Certificate, narrow: bool) -> RenderableType | None:
     if not certificate.success:
         return None
     rows = _table("on held-out tasks")
-    rows.add_column("", min_width=_BAR, no_wrap=True)
+    if not narrow:
+        rows.add_column("", min_width=_BAR, no_wrap=True)
     for title in ("success", "95 % interval", "samples", "list/task", "equipment"):
         rows.add_column(title, justify="right", no_wrap=True)
     for result in certificate.success:
         rows.add_row(
             Text(result.arm),
-            _bar(result),
+            *(() if narrow else (_bar(result),)),
             percent(result.success),
             percent_range(result.interval),
             samples(result.samples_per_task),
@@ -124,26 +135,27 @@ def _optimum(certificate: Certificate) -> RenderableType | None:
     return _block(rows)
 
 
-def _spend(certificate: Certificate) -> RenderableType:
+def _spend(certificate: Certificate, narrow: bool) -> RenderableType:
     spend = certificate.spend
+    counted = {"calls": "calls", "cached_calls": "from cache", "input_tokens": "tokens in", "output_tokens": "out"}
+    if narrow:
+        del counted["cached_calls"]
     rows = _table("cash")
-    for title in ("calls", "from cache", "tokens in", "tokens out", "list", "paid"):
+    for title in (*counted.values(), "list", "paid"):
         rows.add_column(title, justify="right", no_wrap=True)
     for row in spend.rows:
-        counts = (row.calls, row.cached_calls, row.input_tokens, row.output_tokens)
-        rows.add_row(Text(row.category), *(f"{count:,}" for count in counts), cash(row.list_usd), cash(row.paid_usd))
-    totals = [
-        sum(getattr(r, key) for r in spend.rows) for key in ("calls", "cached_calls", "input_tokens", "output_tokens")
-    ]
+        counts = [f"{getattr(row, key):,}" for key in counted]
+        rows.add_row(Text(row.category), *counts, cash(row.list_usd), cash(row.paid_usd))
+    totals = [f"{sum(getattr(row, key) for row in spend.rows):,}" for key in counted]
     rows.add_section()
-    rows.add_row("together", *(f"{t:,}" for t in totals), cash(spend.list_usd), cash(spend.paid_usd), style="bold")
+    rows.add_row("together", *totals, cash(spend.list_usd), cash(spend.paid_usd), style="bold")
     return _block(rows)
 
 
 def _table(first: str) -> Table:
     """A table whose first column is headed by what it is about."""
     made = Table(box=box.SIMPLE_HEAD, header_style="dim", padding=(0, 1), pad_edge=False, show_edge=False)
-    made.add_column(Text(first), overflow="fold", header_style="bold not dim")
+    made.add_column(Text(first), overflow="fold", min_width=12, header_style="bold not dim")
     return made
 
 

@@ -84,7 +84,7 @@ def queries(count: int | None) -> str:
 def break_even(found: BreakEvenResult) -> str:
     """When the search is paid back: `after 1,240 queries (95 % interval 980 to never)`."""
     outcome = f"after {found.queries:,} queries" if found.queries is not None else found.outcome
-    if found.low is None:
+    if found.low is None or found.outcome == "the baseline never succeeds":
         return outcome
     return f"{outcome} (95 % interval {queries(found.low)} to {queries(found.high)})"
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestra.execution.runner import run, run_sync
-    from orchestra.execution.runtime import Played, Runtime, Settings
+    from orchestra.execution.runtime import Played, Runtime
+    from orchestra.execution.settings import Settings
 
 _HOMES = {
     "Played": "orchestra.execution.runtime",
     "Runtime": "orchestra.execution.runtime",
-    "Settings": "orchestra.execution.runtime",
+    "Settings": "orchestra.execution.settings",
     "run": "orchestra.execution.runner",
     "run_sync": "orchestra.execution.runner",
 }

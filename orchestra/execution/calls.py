@@ -16,7 +16,8 @@ from typing import Any
 
 from graphs import Tool
 from orchestra.agents.tools import ToolPool
-from orchestra.errors import ModelError, ToolError, UnknownPrice
+from orchestra.errors import ModelError, ToolError, UnknownPrice, blame
+from orchestra.execution.settings import STATE_PRICE
 from orchestra.ledger import Ledger
 from orchestra.models.cache import completion_key, from_record, to_record
 from orchestra.models.protocol import Completion, Model, Request
@@ -43,6 +44,28 @@ class Reply:
     """List cost of a reply that another run paid for, the first time this run uses it."""
 
 
+BEGINNING_AT_ONCE = 16
+"""Calls that are made ready at the same time. Of hundreds that could begin at once the first are sent while the others
+are still being written down; otherwise all would be sent together, and this process would then sit idle until all
+replies came together. As many are committed in one transaction."""
+
+
+class _Place:
+    """A call's place among those that are made ready; given up once."""
+
+    __slots__ = ("_gate", "_held")
+
+    def __init__(self, gate: asyncio.Semaphore) -> None:
+        self._gate = gate
+        self._held = True
+
+    def leave(self) -> None:
+        """Let the next one begin."""
+        if self._held:
+            self._held = False
+            self._gate.release()
+
+
 @dataclass(slots=True, kw_only=True)
 class Calls:
     """The door. One per run; safe for any number of concurrent plays."""
@@ -57,6 +80,7 @@ class Calls:
     rng: random.Random = field(default_factory=random.Random)
     """Spreads retries in time; never decides a result."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGINNING_AT_ONCE))
     _met: set[str] = field(default_factory=set)
     """Cache keys of the calls of this run so far."""
 
@@ -74,13 +98,30 @@ class Calls:
             ModelError: the model refused or failed, after its retries.
             CannotAfford: its worst case does not fit under the cap.
         """
+        await self._gate.acquire()
+        place = _Place(self._gate)
+        try:
+            return await self._completed(model, request, key, ledger, attributes, place)
+        finally:
+            place.leave()
+
+    async def _completed(
+        self,
+        model: Model,
+        request: Request,
+        key: str,
+        ledger: Ledger,
+        attributes: Mapping[str, str | int],
+        place: _Place,
+    ) -> Reply:
         kind = "client" if model.external else "internal"
         with self.tracer.span(f"chat {model.name}", kind=kind, attributes=_asked(model, request, attributes)) as span:
             span.content(names.INPUT_MESSAGES, input_messages(request.messages))
-            reply = self._remembered(model, request, key)
+            cache_key = completion_key(model, request)
+            reply = self._remembered(model, cache_key, key)
             if reply is None:
                 reply = await with_retries(
-                    lambda attempt: self._ask(model, request, _numbered(key, attempt), ledger),
+                    lambda attempt: self._ask(model, request, cache_key, _numbered(key, attempt), ledger, place),
                     policy=self.retry,
                     rng=self.rng,
                     sleep=asyncio.sleep,
@@ -88,13 +129,12 @@ class Calls:
             _answered(span, reply)
             return reply
 
-    def _remembered(self, model: Model, request: Request, key: str) -> Reply | None:
+    def _remembered(self, model: Model, cache_key: str, key: str) -> Reply | None:
         done = self._journalled(key)
-        cache_key = completion_key(model, request) if self.use_cache else ""
         if done is not None:
             self._met.add(cache_key)
             completion = from_record(done["completion"])
-            listed = _list_price(model, completion)
+            listed = done["paid_nano"] if completion.usage is None else _list_price(model, completion)
             return Reply(completion=completion, paid_nano=done["paid_nano"], list_nano=listed, source="journal")
         record = self.store.cached(cache_key) if self.use_cache else None
         if record is None:
@@ -107,23 +147,28 @@ class Calls:
 
     def _journalled(self, key: str) -> dict[str, Any] | None:
         """The reply an earlier attempt of the run paid for, on whichever try it came."""
+        if not self.journal.resumed:
+            return None
         for attempt in range(1, self.retry.attempts + 1):
             done = self.journal.finished(_numbered(key, attempt))
             if done is not None:
                 return done
         return None
 
-    async def _ask(self, model: Model, request: Request, key: str, ledger: Ledger) -> Reply:
+    async def _ask(
+        self, model: Model, request: Request, cache_key: str, key: str, ledger: Ledger, place: _Place
+    ) -> Reply:
         worst = _worst_case(model, request, ledger)
         reservation = ledger.reserve_now(worst, key)
         if reservation is None:
-            reservation = await ledger.reserve(worst, key, deadline_seconds=request.deadline_seconds)
-        cache_key = completion_key(model, request)
+            place.leave()  # those it waits for may not have begun
+            reservation = await ledger.reserve(worst, key)
         try:
             await self.journal.begin(key, "model", cache_key, worst)
         except BaseException:
             ledger.release(reservation)  # never sent
             raise
+        place.leave()
         try:
             completion = await _last(model, request)
         except BaseException:
@@ -198,7 +243,8 @@ def _numbered(key: str, attempt: int) -> str:
 async def _last(model: Model, request: Request) -> Completion:
     try:
         async with asyncio.timeout(request.deadline_seconds):
-            return await _drain(model, request)
+            with blame(ModelError, f"model {model.name!r} failed"):
+                return await _drain(model, request)
     except TimeoutError as late:
         raise ModelError(
             f"model {model.name!r} did not answer within {request.deadline_seconds} s; raise the time limit"
@@ -219,10 +265,7 @@ def _worst_case(model: Model, request: Request, ledger: Ledger) -> int:
     if model.price is not None:
         return model.price.cost(model.prompt_tokens_bound(request), request.sampling.max_tokens)
     if ledger.remaining is not None:
-        raise UnknownPrice(
-            f"the price of model {model.name!r} is not known, so a cap cannot be kept; "
-            f"state it with --price-per-million INPUT,OUTPUT or run without a cap"
-        )
+        raise UnknownPrice(f"the price of model {model.name!r} is not known, so a cap cannot be kept; {STATE_PRICE}")
     return 0
 
 

@@ -19,6 +19,7 @@ from langgraph.types import Command
 from langsmith import tracing_context
 
 from graphs import AgentGraph
+from graphs.model import Node
 from orchestra.errors import TeamError
 from orchestra.execution.nodes import speak
 from orchestra.execution.play import Play
@@ -40,10 +41,11 @@ class _Step(Protocol):
 Application = CompiledStateGraph[Said, Play, Said, Said]
 
 
-def _step(node_id: str) -> _Step:
+def _step(node: Node) -> _Step:
+    node_id = node.id
+
     async def step(state: Said, *, runtime: Runtime[Play]) -> Command[str]:
         play = runtime.context
-        node = play.graph.node(node_id)
         round_number = play.progress.round_of(node_id)
         attributes: dict[str, str | int] = {
             names.OPERATION_NAME: "invoke_agent",
@@ -67,8 +69,8 @@ def application(graph: AgentGraph) -> Application:
     """`graph`, compiled; one application serves any number of plays of it."""
     ids = tuple(node.id for node in graph.nodes)
     builder: StateGraph[Said, Play, Said, Said] = StateGraph(Said, context_schema=Play)
-    for node_id in ids:
-        builder.add_node(node_id, _step(node_id), destinations=ids)
+    for node in graph.nodes:
+        builder.add_node(node.id, _step(node), destinations=ids)
     builder.add_conditional_edges(START, _first, list(ids))
     return builder.compile(name=graph.name)
 
@@ -92,7 +94,9 @@ async def play_through(app: Application, play: Play) -> str:
     limit = len(play.graph.nodes) * play.graph.rounds + 2
     options = RunnableConfig(recursion_limit=limit, callbacks=[])
     with tracing_context(enabled=False):  # whatever the user's shell says, nothing leaves this machine
-        await app.ainvoke(Said(said={}), options, context=play)
+        # Without a stream mode nothing is copied out of the state after each step; `play` holds what was said.
+        async for _ in app.astream(Said(said={}), options, context=play, stream_mode=()):
+            pass
     reply = play.said.get(play.graph.output)
     if reply is None:
         detail = f" ({'; '.join(play.faults)})" if play.faults else ""

@@ -7,7 +7,8 @@ goes on without that message, as it would without the tool.
 """
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from graphs import AgentNode, RouterNode, Sampling, Tool, ToolNode, VoteNode
@@ -77,7 +78,7 @@ async def _router_turn(play: Play, node: RouterNode, key: str) -> Turn:
         messages = (Message(role="system", content=node.role),) if node.role else ()
         reply = await _ask(play, node, (*messages, Message(role="user", content=choice)), (), key)
         answer = reply.completion.text
-        fired = tuple(name for name in targets if name.lower() in answer.lower())[:1]
+        fired = _named(answer, targets)
     fired = fired or node.default
     if not fired:
         raise TeamError(
@@ -85,6 +86,14 @@ async def _router_turn(play: Play, node: RouterNode, key: str) -> Turn:
             f"give it a `default` or mend its function or prompt"
         )
     return Turn(text, fired)
+
+
+def _named(answer: str, targets: Sequence[str]) -> tuple[str, ...]:
+    """The target that `answer` names first, as a word of its own: `agent-1` is not in `agent-10`."""
+    longest_first = sorted(targets, key=len, reverse=True)
+    words = rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])"
+    found = re.search(words, answer, re.IGNORECASE)
+    return () if found is None else tuple(name for name in targets if name.lower() == found[0].lower())[:1]
 
 
 async def _agent_turn(play: Play, node: AgentNode, key: str) -> Turn:
@@ -104,8 +113,8 @@ async def _agent_turn(play: Play, node: AgentNode, key: str) -> Turn:
         wanted = _wanted(reply, by_text)
         if not wanted:
             break
-        for call in wanted:
-            memory.append(await _tool_reply(play, node, call, f"{key}/{step}/{call.id}", by_text))
+        for position, call in enumerate(wanted):  # some providers give every call the same id
+            memory.append(await _tool_reply(play, node, call, f"{key}/{step}/{position}", by_text))
     return Turn(reply.completion.text.strip())
 
 

@@ -32,15 +32,13 @@ class Spent:
     def add(self, reply: Reply) -> None:
         """Count one reply."""
         usage = reply.completion.usage
-        spent = Spent(
-            calls=1,
-            cached_calls=reply.source == "cache",
-            input_tokens=usage.input_tokens if usage else 0,
-            output_tokens=usage.output_tokens if usage else 0,
-            list_nano=reply.list_nano,
-            borrowed_nano=reply.borrowed_nano,
-        )
-        self.merge(spent)
+        self.calls += 1
+        self.cached_calls += reply.source == "cache"
+        if usage is not None:
+            self.input_tokens += usage.input_tokens
+            self.output_tokens += usage.output_tokens
+        self.list_nano += reply.list_nano
+        self.borrowed_nano += reply.borrowed_nano
 
     def merge(self, other: "Spent") -> None:
         """Add everything that `other` counted."""

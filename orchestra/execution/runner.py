@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from graphs import AgentGraph
 from graphs.identity import content_hash
 from graphs.serialisation import read
+from orchestra.benchmarks.scorers import check_scorers
 from orchestra.benchmarks.tasks import Task, tasks_hash
 from orchestra.errors import BudgetError, InputError
-from orchestra.execution.runtime import Runtime, Settings
+from orchestra.execution.runtime import Runtime
+from orchestra.execution.settings import Settings
 from orchestra.ledger import nano, show_usd, usd
 from orchestra.traces.episode import Episode
 from orchestra.traces.fold import episodes
@@ -141,12 +143,13 @@ async def answer(
     settings = settings or Settings()
     graph, folder = open_team(team, folder)
     cap = None if max_cost_usd is None else nano(max_cost_usd)
-    inputs = {"team": content_hash(graph), "tasks": tasks_hash(tasks), "seed": seed}
+    inputs = {"team": content_hash(graph), "tasks": tasks_hash(tasks), "seed": seed, **settings.inputs()}
     with Store.open(store) as opened:
         async with Runtime.opened(
             "run", store=opened, settings=settings, folder=folder, cap_nano=cap, inputs=inputs, resume=resume
         ) as runtime:
             runtime.prepare(graph)
+            check_scorers([task for task in tasks if task.target is not None], folder, trust=settings.trust)
 
             async def one(task: Task) -> tuple[Row, bool]:
                 played = await runtime.play(graph, task.input, key=task.id, task_id=task.id, seed=seed)

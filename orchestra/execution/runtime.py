@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +25,14 @@ from orchestra.errors import BudgetError, EpisodeError, InputError, UnknownPrice
 from orchestra.execution.calls import Calls
 from orchestra.execution.langgraph import Application, application, play_through
 from orchestra.execution.play import Play, Spent
+from orchestra.execution.settings import STATE_PRICE, Settings, opened_model
 from orchestra.ledger import Entry, Ledger
-from orchestra.models import open_model
 from orchestra.models.protocol import Model
 from orchestra.traces import names
 from orchestra.traces.journal import Journal
 from orchestra.traces.records import Attribute
 from orchestra.traces.spans import Span, Tracer
 from orchestra.traces.store import Fact, LedgerEntry, RunRecord, Store
-
-DEFAULT_MODEL = "local/smollm2-135m-instruct"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How a run is carried out; none of it changes what a team is."""
-
-    model: str = DEFAULT_MODEL
-    """Model of every agent that names none, in teams that name none."""
-    deterministic: bool = False
-    """float32 and a batch of one: slower, and exact."""
-    machine_usd_per_hour: Decimal = Decimal("0.10")
-    """Price of this machine, for models that run on it."""
-    concurrency: int = 32
-    """Episodes played at once."""
-    tool_workers: int = 2
-    """Worker processes for tools."""
-    use_cache: bool = False
-    """Answer a call from the store when the same call was answered before."""
-    trust: bool = False
-    """Let files name code outside their own folder and the installed plug-ins."""
-    call_seconds: float | None = 120.0
-    """Time limit of one model call; `None` waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +82,8 @@ class Runtime:
     folder: Path | None
     tallies: dict[str, Spent] = field(default_factory=dict)
     """What the calls of each purse came to, by ledger path."""
+    asked_before: frozenset[str] = frozenset()
+    """Hashes of the requests of earlier attempts: their replies were paid for by this run, not borrowed."""
     _models: dict[str, Model] = field(default_factory=dict)
     _teams: dict[int, "_Team"] = field(default_factory=dict)
     _slots: asyncio.Semaphore = field(init=False)
@@ -121,6 +98,7 @@ class Runtime:
             pool=self.pool,
             open_model=self.model,
             use_cache=self.settings.use_cache,
+            _met=set(self.asked_before),
         )
 
     @classmethod
@@ -174,6 +152,7 @@ class Runtime:
                 journal=journal,
                 pool=pool,
                 folder=folder,
+                asked_before=frozenset(entry.request_hash for entry in store.journal(run_id) if entry.request_hash),
                 _models=dict(models or {}),
             )
             try:
@@ -191,12 +170,20 @@ class Runtime:
             InputError: there is no such model.
         """
         if name not in self._models:
-            self._models[name] = open_model(
-                name,
-                deterministic=self.settings.deterministic,
-                machine_usd_per_hour=self.settings.machine_usd_per_hour,
-            )
+            self._models[name] = opened_model(name, self.settings)
         return self._models[name]
+
+    def priced_model(self, name: str) -> Model:
+        """The model called `name`, which has a price if the run has a cap.
+
+        Raises:
+            UnknownPrice: it has none.
+            InputError: there is no such model.
+        """
+        model = self.model(name)
+        if model.price is None and self.ledger.remaining is not None:
+            raise UnknownPrice(f"the price of model {name!r} is not known, so a cap cannot be kept; {STATE_PRICE}")
+        return model
 
     def prepare(self, graph: AgentGraph, folder: Path | None = None) -> Path | None:
         """The folder its tools are looked up in, after checking everything that can be checked before money is spent.
@@ -214,9 +201,7 @@ class Runtime:
             for tool in tools_of(graph):
                 check_trusted(tool, folder, self.settings.trust)
             for name in sorted(models_of(graph, self.settings.model)):
-                if self.ledger.remaining is not None and self.model(name).price is None:
-                    raise UnknownPrice(f"the price of model {name!r} is not known, so a cap cannot be kept")
-                self.model(name)
+                self.priced_model(name)
             self._teams[id(graph)] = _Team(graph, application(graph), content_hash(graph), folder)
         return self._teams[id(graph)].folder
 
@@ -304,9 +289,10 @@ class Runtime:
             try:
                 reply = await play_through(team.application, play)
                 span.content(names.OUTPUT, reply)
-            except (EpisodeError, BudgetError) as failure:
-                error = failure
-                span.fail(failure)
+            except (EpisodeError, BudgetError, TimeoutError) as failure:
+                # A time-out here waited too long for calls in flight to give back what they reserved.
+                error = BudgetError(str(failure)) if isinstance(failure, TimeoutError) else failure
+                span.fail(error)
                 reply = play.said.get(graph.output)
             span.set(names.LIST_NANO, play.spent.list_nano)
         self.count(purse, play.spent)

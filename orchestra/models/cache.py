@@ -13,8 +13,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
+from graphs import Sampling
 from orchestra.models.protocol import Completion, Model, Request, ToolCall, Usage
 
 KIND = "completion"
@@ -34,12 +36,18 @@ def completion_key(model: Model, request: Request) -> str:
         "adapter": request.adapter,
         "prompt": model.prompt_key(request),
         "tools": [[tool.name, tool.description, tool.parameters] for tool in request.tools],
-        "sampling": request.sampling.model_dump(mode="json"),
+        "sampling": _sampling_record(request.sampling),
         "seed": request.seed,
         "sample_index": request.sample_index,
     }
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _sampling_record(sampling: Sampling) -> Mapping[str, Any]:
+    # A run asks thousands of times with a handful of settings.
+    return sampling.model_dump(mode="json")
 
 
 def to_record(completion: Completion) -> dict[str, Any]:

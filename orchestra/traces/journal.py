@@ -36,6 +36,11 @@ class Journal:
                 self._replies[entry.key] = entry.reply or {}
 
     @property
+    def resumed(self) -> bool:
+        """Whether an earlier attempt wrote anything."""
+        return bool(self._replies or self._interrupted)
+
+    @property
     def interrupted(self) -> tuple[JournalEntry, ...]:
         """The calls an earlier attempt sent and never saw the reply of."""
         return tuple(self._interrupted.values())

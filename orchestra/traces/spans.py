@@ -34,13 +34,15 @@ _KINDS: Final = {
     "producer": trace_api.SpanKind.PRODUCER,
     "consumer": trace_api.SpanKind.CONSUMER,
 }
-_KIND_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+# By identity: hashing a member of an enumeration costs as much as writing one of its attributes.
+_KIND_NAMES: Final = {id(kind): name for name, kind in _KINDS.items()}
 _STATUSES: Final = {
-    trace_api.StatusCode.UNSET: "unset",
-    trace_api.StatusCode.OK: "ok",
-    trace_api.StatusCode.ERROR: "error",
+    id(trace_api.StatusCode.UNSET): "unset",
+    id(trace_api.StatusCode.OK): "ok",
+    id(trace_api.StatusCode.ERROR): "error",
 }
 _NO_LIMITS: Final = SpanLimits(*[SpanLimits.UNSET] * 8)
+_INHERITED: Final = frozenset(names.INHERITED)
 _NOWHERE: Final = Context()
 """A context without a span: given explicitly, or the SDK would look at the ambient one."""
 
@@ -68,6 +70,8 @@ class Tracer:
 
     def __init__(self, store: Store, run_id: str, *, redact: Redactor | None = None) -> None:
         self.run_id = run_id
+        self.trace_id = f"{trace_id_of(run_id):032x}"
+        """32 hexadecimal digits, of every span of the run."""
         self._store = store
         self._redact = redact
         resource = Resource({"service.name": "orchestra", names.RUN_ID: run_id, names.NAMES_VERSION: names.VERSION})
@@ -99,6 +103,7 @@ class Span:
     """One span of ours; a context manager. It is current for whatever is started inside of it, tasks included."""
 
     __slots__ = (
+        "_around",
         "_attributes",
         "_content",
         "_foreign",
@@ -120,10 +125,11 @@ class Span:
         self._name = name
         self._kind = _KINDS[kind]
         self._attributes = attributes
-        self._content: dict[str, object] = {}
+        self._content: dict[str, object] | None = None
         self._late: dict[str, Attribute] = {}
         self._inherited: dict[str, Attribute] = {}
         self._foreign = 0
+        self._around: Context | None = None
         self._recorded: BaseException | None = None
         self._parent: Span | None = None
         self._token: Token[Span | None] | None = None
@@ -134,15 +140,16 @@ class Span:
 
     def __enter__(self) -> Self:
         links, context = self._links(_current.get())
-        attributes: dict[str, Attribute] = dict(self._inherited)
-        for key, value in (self._attributes or {}).items():
-            if value is not None:
-                attributes[key] = value
-        self._inherited = {key: attributes[key] for key in names.INHERITED if key in attributes}
+        attributes = self._inherited.copy()
+        if self._attributes:
+            for key, value in self._attributes.items():
+                if value is not None:
+                    attributes[key] = value
+            if not _INHERITED.isdisjoint(self._attributes):  # else the parent's serves, and is never changed
+                self._inherited = {key: attributes[key] for key in names.INHERITED if key in attributes}
         self._otel = self._tracer._otel.start_span(self._name, context, self._kind, attributes, links)
-        identity = self._otel.get_span_context()
-        self.id = f"{identity.span_id:016x}"
-        self.trace_id = f"{identity.trace_id:032x}"
+        self.id = f"{self._otel.get_span_context().span_id:016x}"
+        self.trace_id = self._tracer.trace_id
         self._token = _current.set(self)
         return self
 
@@ -178,6 +185,8 @@ class Span:
         """
         if self._tracer._redact is None:
             self._late[key] = self._tracer._store.blob(content)
+        elif self._content is None:
+            self._content = {key: content}
         else:
             self._content[key] = content
 
@@ -202,19 +211,28 @@ class Span:
             self._parent = current
             self._inherited = current._inherited
             self._foreign = current._foreign
-            context = trace_api.set_span_in_context(current._otel, _NOWHERE)
+            context = current._inside()
         elif current is not None:
             links.append(trace_api.Link(current._otel.get_span_context()))
-        ambient = trace_api.get_current_span().get_span_context()
-        if ambient.is_valid and ambient.span_id != self._foreign:
-            # Once where it comes in, and not from every span below.
-            links.append(trace_api.Link(ambient))
-            self._foreign = ambient.span_id
+        around = trace_api.get_current_span()
+        if around is not trace_api.INVALID_SPAN:
+            ambient = around.get_span_context()
+            if ambient.is_valid and ambient.span_id != self._foreign:
+                # Once where it comes in, and not from every span below.
+                links.append(trace_api.Link(ambient))
+                self._foreign = ambient.span_id
         return links, context
+
+    def _inside(self) -> Context:
+        """The context of whatever this span is the parent of."""
+        if self._around is None:
+            self._around = trace_api.set_span_in_context(self._otel, _NOWHERE)
+        return self._around
 
     def _redact_content(self) -> None:
         redact = self._tracer._redact
         assert redact is not None
+        assert self._content is not None
         clean = {key: redacted(content, redact) for key, content in self._content.items()}
         changed = clean != self._content
         for attributes in (dict(self._attributes or {}), self._late):
@@ -262,33 +280,38 @@ class _StoreProcessor(SpanProcessor):
 
 def record_of(span: ReadableSpan, run_id: str, resource: str | None) -> SpanRecord:
     """The record of an ended span of any tracer."""
-    context = span.context
+    context, parent, status, scope = span.context, span.parent, span.status, span.instrumentation_scope
     assert context is not None
+    events, links = span.events, span.links
     return SpanRecord(
         run_id=run_id,
         trace_id=f"{context.trace_id:032x}",
         span_id=f"{context.span_id:016x}",
-        parent_id=None if span.parent is None else f"{span.parent.span_id:016x}",
+        parent_id=None if parent is None else f"{parent.span_id:016x}",
         name=span.name,
-        kind=_KIND_NAMES[span.kind],
+        kind=_KIND_NAMES[id(span.kind)],
         start_ns=span.start_time or 0,
         end_ns=span.end_time or 0,
-        status=_STATUSES[span.status.status_code],
-        status_message=span.status.description,
+        status=_STATUSES[id(status.status_code)],
+        status_message=status.description,
         attributes=_copied(span.attributes),
         events=tuple(
             {"name": event.name, "at_ns": event.timestamp, "attributes": dict(event.attributes or {})}
-            for event in span.events
-        ),
+            for event in events
+        )
+        if events
+        else (),
         links=tuple(
             {
                 "trace_id": f"{link.context.trace_id:032x}",
                 "span_id": f"{link.context.span_id:016x}",
                 "attributes": dict(link.attributes or {}),
             }
-            for link in span.links
-        ),
-        scope=span.instrumentation_scope.name if span.instrumentation_scope else "",
+            for link in links
+        )
+        if links
+        else (),
+        scope=scope.name if scope else "",
         resource=resource,
     )
 

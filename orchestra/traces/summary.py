@@ -55,6 +55,23 @@ class RunSummary:
     failed: int
     """Episodes with an error."""
     figures: Figures
+    error: str | None = None
+    """Why it failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSummary:
+    """The episodes of a run that belong together: one component's trials, one team's held-out tasks."""
+
+    group: str
+    """What their ids begin with, up to the task; empty when they begin with the task."""
+    episodes: int
+    failed: int
+    """Episodes with an error."""
+    score: float | None
+    """Mean of those that were scored; `None` means none was."""
+    figures: Figures
+    """Sums, but the mean seconds of an episode: many are played at a time."""
 
 
 def summary(store: "Store", run: RunRecord) -> RunSummary:
@@ -83,6 +100,7 @@ def summary(store: "Store", run: RunRecord) -> RunSummary:
         episodes=len(plays),
         failed=sum(failure(span) is not None for span in plays),
         figures=figures,
+        error=failure(max(roots, key=lambda span: span.end_ns)) if roots else None,
     )
 
 
@@ -96,6 +114,34 @@ def node_figures(transcript: Transcript) -> Figures:
 def episode_figures(episode: Episode) -> Figures:
     """What one episode came to."""
     return _of_turns(episode.turns, episode.latency_seconds)
+
+
+def group_of(episode: Episode) -> str:
+    """What the id of `episode` begins with, up to its task: `trial/calculator` of `trial/calculator/sums-3`."""
+    before, found, _ = f"/{episode.episode_id}/".partition(f"/{episode.task_id}/")
+    return before.removeprefix("/") if found else episode.episode_id.rpartition("/")[0]
+
+
+def group_summaries(played: Iterable[Episode]) -> tuple[GroupSummary, ...]:
+    """What each group of episodes came to, in the order in which the groups began."""
+    groups: dict[str, list[Episode]] = {}
+    for episode in played:
+        groups.setdefault(group_of(episode), []).append(episode)
+    return tuple(_group_summary(name, members) for name, members in groups.items())
+
+
+def _group_summary(name: str, members: list[Episode]) -> GroupSummary:
+    seconds = [one.latency_seconds for one in members if one.latency_seconds is not None]
+    scores = [one.score for one in members if one.score is not None]
+    return GroupSummary(
+        group=name,
+        episodes=len(members),
+        failed=sum(one.error is not None for one in members),
+        score=sum(scores) / len(scores) if scores else None,
+        figures=_of_turns(
+            (turn for one in members for turn in one.turns), sum(seconds) / len(seconds) if seconds else None
+        ),
+    )
 
 
 def run_episodes(store: "Store", run_id: str) -> tuple[Episode, ...]:

@@ -6,7 +6,7 @@ import pytest
 INVENTORY = """\
 components:
   - {name: calculator, kind: tool, description: Works out products, price_usd: 5, call: "tools:product"}
-  - {name: calculator-twin, kind: tool, description: Works out products too, price_usd: 8, call: "tools:product"}
+  - {name: calculator-twin, kind: tool, description: Works out products too, price_usd: 6, call: "tools:product"}
   - {name: calculator-broken, kind: tool, description: Works out products fast, price_usd: 3, call: "tools:boom"}
   - {name: reverser, kind: tool, description: Reverses words, price_usd: 3, call: "tools:backwards"}
   - {name: mute, kind: tool, description: Reverses words quietly, price_usd: 3, call: "tools:mute"}
@@ -45,6 +45,8 @@ def office(tmp_path: Path) -> Path:
             row["split"] = split
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "rules.yaml").write_text(
-        "rules:\n  - {match: '(?s)Tool result: [\\w.-]+: (.+)\\nAnswer:', reply: '\\1'}\n  - {match: '', reply: no idea}\n"
+        "rules:\n"
+        "  - {match: '(?s)Tool result: [\\w.-]+: (.+)\\nAnswer:', reply: '\\1'}\n"
+        "  - {match: '', reply: no idea}\n"
     )
     return tmp_path

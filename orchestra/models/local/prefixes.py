@@ -82,6 +82,11 @@ class PrefixStore:
         while self.bytes > self.limit_bytes:
             self._drop(next(iter(self._kept)))
 
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._kept.clear()
+        self.bytes = 0
+
     def _drop(self, token_ids: tuple[int, ...]) -> None:
         old = self._kept.pop(token_ids, None)
         if old is not None:

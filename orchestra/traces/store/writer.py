@@ -2,7 +2,8 @@
 
 On SQLite a write that is awaited on an event loop is committed by that loop at the end of its current round, together
 with everything the other tasks of that round wrote: a commit costs some 15 µs there, a hop to a thread and back 75 µs,
-and a thread that binds rows under a busy loop gives up the interpreter lock at every row. A thread commits what plain
+and a thread that binds rows under a busy loop gives up the interpreter lock at every row. Whoever was the only one to
+write in the last round is committed at once, without waiting for the end of this one. A thread commits what plain
 synchronous code posted, what another process's lock keeps the loop from committing, and everything on PostgreSQL, whose
 commits take a round trip.
 
@@ -74,6 +75,9 @@ class GroupWriter:
         self._waiters: list[Waiter] = []
         self._ticking: asyncio.AbstractEventLoop | None = None
         self._timing: asyncio.AbstractEventLoop | None = None
+        self._round: asyncio.AbstractEventLoop | None = None
+        self._writes_of_round = 0
+        self._crowded = True  # a writer must have been alone to be taken for it
         self._refusals = 0
         self._logged = 0
         self.commits = 0
@@ -114,6 +118,11 @@ class GroupWriter:
             StoreFailed: when the commit failed; the rows are not in the store.
         """
         loop = asyncio.get_running_loop()
+        if self._sqlite and self._alone(loop):
+            self._append(rows, None)
+            if self._committed_at_once():
+                return
+            rows = []
         done: asyncio.Future[None] = loop.create_future()
         self._append(rows, (loop, done))
         if self._sqlite:
@@ -172,6 +181,39 @@ class GroupWriter:
                 self._waiters.append(waiter)
 
     # On a loop.
+
+    def _alone(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this is the first write of the loop's round, and the last round that had one had no other."""
+        if self._round is loop:
+            self._writes_of_round += 1
+            return False
+        self._round = loop
+        self._writes_of_round = 1
+        loop.call_soon(self._end_round)
+        return not self._crowded
+
+    def _end_round(self) -> None:
+        self._round = None
+        self._crowded = self._writes_of_round > 1
+
+    def _committed_at_once(self) -> bool:
+        """Commit here and now; false when that would make the loop wait.
+
+        Raises:
+            StoreFailed: when the commit failed.
+        """
+        assert self._hasty is not None
+        if not self._committing.acquire(blocking=False):
+            return False
+        try:
+            committed = self._commit_locked(self._hasty, hasty=True)
+        finally:
+            self._committing.release()
+        if self._failure is not None:
+            raise self._failed()
+        if committed and self._logged >= CHECKPOINT_COMMITS:
+            self._arm(urgent=False)
+        return committed
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._ticking is not loop:
@@ -261,7 +303,9 @@ class GroupWriter:
         if idle:
             self._settle(waiters, None)
             return True
-        cursor = connection.cursor()
+        # The driver's own connection: SQLAlchemy's wrapper around it costs as much as binding a row.
+        raw: Any = connection.dbapi_connection
+        cursor = raw.cursor()
         if self._sqlite:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
@@ -278,7 +322,7 @@ class GroupWriter:
             for table, statement in self._statements.items():
                 if rows := pending.get(table):
                     cursor.executemany(statement, rows)
-            connection.commit()
+            raw.commit()
             self.commits += 1
             self._logged += 1 + sum(map(len, pending.values())) // ROWS_LIKE_A_COMMIT
         except Exception as error:

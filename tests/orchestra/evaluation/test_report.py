@@ -1,5 +1,6 @@
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -160,3 +161,31 @@ def test_text_is_escaped_and_markup_is_not_escaped_twice():
     assert join([tag("b", "x"), "&"]) == "<b>x</b>&amp;"
     assert tag("p", title='"') == '<p title="&quot;"></p>'
     assert 'class="number">1<' in table(["#n"], [["1"]])
+
+
+def test_names_above_the_density_picture_never_cover_each_other(certificate):
+    trial = next(t for t in certificate.components if t.decision == "accepted")
+    skipped = trial.model_copy(update={"decision": "skipped"})
+    accepted = (0, 1, 2, 3, 7, 50, 57, 58, 59, 62, 110, 117, 118, 119)
+    drawn = density_picture([trial if i in accepted else skipped for i in range(120)])
+    found = re.findall(r'<text x="([\d.]+)%" y="([-\d.]+)" dx="-?5" text-anchor="(\w+)" class="name">([^<]+)<', drawn)
+    assert len(found) == len(accepted)
+    rows = {}
+    for x, y, anchor, name in found:
+        assert float(y) < 0  # above the plot
+        width = 2.3 * len(name)
+        left = float(x) - (width if anchor == "end" else 0)
+        assert 0 <= left <= 100 - width
+        rows.setdefault(y, []).append((left, left + width))
+    for spans in rows.values():
+        spans.sort()
+        assert all(one[1] <= other[0] for one, other in pairwise(spans))
+
+
+def test_an_arm_that_never_succeeds_is_no_interval_of_queries(certificate):
+    never = certificate.break_even[0].model_copy(
+        update={"outcome": "the baseline never succeeds", "queries": None, "low": 1, "high": 1}
+    )
+    page = html(certificate.model_copy(update={"break_even": (never,)}))
+    assert "<b>the baseline never succeeds</b>" in page
+    assert "1 to 1" not in page

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from orchestra.evaluation.certificate import Certificate, Spend
 from orchestra.evaluation.terminal import summary
+from orchestra.evaluation.wording import percent_range
 
 
 def shown(certificate, width=100):
@@ -42,3 +43,19 @@ def test_a_partial_certificate_says_what_is_missing(certificate):
     assert "No verdict" in text
     assert "Incomplete: the search budget ran out" in text
     assert "Incomplete" not in shown(made.model_copy(update={"verdict": "not certified: the search budget ran out"}))
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_nothing_is_cut_even_with_large_figures(certificate, width):
+    rows = tuple(
+        row.model_copy(update={"calls": 123_456, "input_tokens": 2_345_678, "output_tokens": 1_345_678})
+        for row in certificate.spend.rows
+    )
+    made = certificate.model_copy(update={"spend": certificate.spend.model_copy(update={"rows": rows})})
+    text = shown(made, width)
+    assert "…" not in text
+    words = " ".join(text.split())
+    for arm in certificate.success:
+        assert all(word in words for word in arm.arm.split())
+        assert percent_range(arm.interval) in text
+    assert "2,345,678" in text

@@ -3,6 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from orchestra.cli.console import console
 from orchestra.cli.traces import traces_app
 from orchestra.errors import InputError
 from orchestra.ledger import Entry, show_usd
@@ -78,10 +79,7 @@ def test_show_is_a_tree_of_episodes_and_nodes(run_id, file, monkeypatch):
     shown = invoke("show", "2026", "--store", file)
     lines = shown.splitlines()
     assert lines[0].startswith(run_id)
-    assert (
-        f"✓ task-0 · score 0.5 · 1 call · 1,200 → 30 tokens · {show_usd(0)} paid, {show_usd(1_000_000)} uncached"
-        in shown
-    )
+    assert f"✓ task-0 · score 0.5 · 1 call · 1,200 → 30 tokens · {show_usd(0)} paid of {show_usd(1_000_000)}" in shown
     assert "✗ task-1" in shown
     assert "RuntimeError: nobody spoke" in shown
     assert "writer agent · 1 call" in shown
@@ -133,3 +131,98 @@ def test_bad_input_says_what_to_do(run_id, file, tmp_path):
         invoke("list", "--store", tmp_path / "none.sqlite")
     with pytest.raises(InputError, match="cannot be written"):
         invoke("export", run_id, "--out", tmp_path / "no" / "x.json", "--store", file)
+
+
+@pytest.fixture
+def busy_run(store):
+    """A run of 30 episodes in two groups."""
+    run_id = "20260802-093012-3f9c"
+    store.post(RunRecord(run_id, "compose", 1_785_576_613.0, {}))
+    tracer = Tracer(store, run_id)
+    for number in range(30):
+        name = f"{'trial/calculator' if number < 10 else 'held-out/team'}/task-{number}/0"
+        given = {names.EPISODE_ID: name, names.TASK_ID: f"task-{number}", names.AGENT_NAME: "team"}
+        with tracer.span("invoke_workflow team", attributes=given) as root:
+            with tracer.span("invoke_agent a", attributes={names.NODE: "a", names.NODE_KIND: "agent"}):
+                used = {names.INPUT_TOKENS: 100, names.OUTPUT_TOKENS: 10, names.PAID_NANO: 5000, names.LIST_NANO: 7000}
+                with tracer.span("chat local/m", attributes=used) as span:
+                    span.content(names.OUTPUT_MESSAGES, [{"role": "assistant", "content": "word " * 100}])
+            store.post(Fact(run_id, root.id, "score", float(number % 2), "scorer:x"))
+    store.flush_sync()
+    return run_id
+
+
+@pytest.fixture
+def columns(monkeypatch):
+    """Sets the width of the console."""
+
+    def set_columns(width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        console.cache_clear()
+
+    yield set_columns
+    console.cache_clear()
+
+
+def test_many_episodes_are_a_table_of_their_groups(busy_run, file, columns):
+    columns(120)
+    lines = [line.split() for line in invoke("show", busy_run, "--store", file).splitlines()]
+    assert lines[2] == ["group", "episodes", "score", "calls", "tokens", "paid", "list", "latency"]
+    assert lines[3][:9] == ["trial/calculator", "10", "0.50", "10", "1,000", "→", "100", "$0.00005", "$0.00007"]
+    assert lines[4][:4] == ["held-out/team", "20", "0.50", "20"]
+    assert len(lines) == 5
+
+
+def test_an_episode_is_found_by_its_id_its_beginning_or_its_task(busy_run, file, columns):
+    columns(120)
+    for wanted in ("trial/calculator/task-7/0", "trial/calculator/task-7", "task-7"):
+        shown = invoke("show", busy_run, "--episode", wanted, "--store", file)
+        assert shown.count("✓") == 1
+        assert "✓ task-7 · score 1" in shown
+    assert invoke("show", busy_run, "--episode", "held-out/team", "--store", file).count("✓") == 20
+    with pytest.raises(InputError, match=r"no episode 'nope'.*such as 'trial/calculator/task-0/0'"):
+        invoke("show", busy_run, "--episode", "nope", "--store", file)
+
+
+def test_all_trees_are_shown_when_asked_for(busy_run, file):
+    assert invoke("show", busy_run, "--all", "--store", file).count("✓") == 30
+    assert invoke("show", busy_run, "--limit", 3, "--store", file).count("✓") == 3
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_line_is_longer_than_the_console_and_replies_keep_to_one(busy_run, file, columns, width):
+    columns(width)
+    tree = invoke("show", busy_run, "--episode", "task-7", "--store", file).splitlines()
+    assert len(tree) == 5  # two of the head; episode, node, reply
+    table = invoke("show", busy_run, "--store", file).splitlines()
+    assert max(map(len, tree + table)) <= width
+    assert not any("…" in line for line in table)
+
+
+def test_how_a_run_ended_is_said_with_the_reason(store, file):
+    store.post(RunRecord("cut", "run"), RunRecord("broke", "run"))
+    tracer = Tracer(store, "broke")
+    with pytest.raises(RuntimeError), tracer.span("attempt", attributes={names.RUN_ID: "broke"}):
+        raise RuntimeError("the [disk] is full")
+    store.flush_sync()
+    assert "it was killed, or is still going" in invoke("show", "cut", "--store", file)
+    shown = invoke("show", "broke", "--store", file)
+    assert "failed" in shown.splitlines()[0]
+    assert "the [disk] is full" in shown
+
+
+def test_a_silent_tool_node_says_so_on_its_line_and_a_speaking_one_is_not_named_twice(store, file):
+    store.post(RunRecord("r", "run"))
+    tracer = Tracer(store, "r")
+    with tracer.span("invoke_workflow team", attributes={names.EPISODE_ID: "e", names.TASK_ID: "t"}):
+        for node, result in (("quiet", None), ("loud", "42")):
+            with (
+                tracer.span(f"invoke_agent {node}", attributes={names.NODE: node, names.NODE_KIND: "tool"}),
+                tracer.span(f"execute_tool {node}", attributes={names.TOOL_NAME: node}) as span,
+            ):
+                if result:
+                    span.content(names.TOOL_CALL_RESULT, result)
+    store.flush_sync()
+    shown = invoke("show", "r", "--store", file)
+    assert shown.count("quiet") == shown.count("loud") == shown.count("silent") == 1
+    assert "└── 42" in shown

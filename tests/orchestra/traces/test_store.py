@@ -320,3 +320,18 @@ def test_cache_entries_are_records_too(store):
     value = store.blob({"a": Decimal("1").to_eng_string()})
     store.post(CacheEntry("k", "trial", value))
     assert store.cached("k") == {"a": "1"}
+
+
+async def test_a_lone_writer_is_committed_at_once_and_a_crowd_together(store):
+    for number in range(3):  # the first shows that it is alone
+        await store.write(span(number))
+        await asyncio.sleep(0)
+    before = store.commits
+    lone = store.write(span(3))
+    with pytest.raises(StopIteration):  # it never gave way to the loop
+        lone.send(None)
+    assert store.commits == before + 1
+    await asyncio.gather(*(store.write(span(number)) for number in range(10, 60)))
+    await asyncio.gather(*(store.write(span(number)) for number in range(60, 110)))
+    assert store.commits <= before + 4
+    assert len(store.spans("r")) == 104

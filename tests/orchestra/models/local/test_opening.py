@@ -83,8 +83,8 @@ async def test_the_embedded_model_answers_and_keeps_its_contract(embedded, askin
 async def test_the_embedded_model_multiplies_with_a_tools_message(embedded, asking):
     request = Request(
         messages=(
-            Message(role="user", content="calculator: 61 * 65 = 3965"),
-            Message(role="user", content="What is 61 * 65?"),
+            Message(role="system", content="Copy the tool result that answers the question."),
+            Message(role="user", content="Question: What is 61 * 65?\nTool result: The answer is 3965.\nAnswer:"),
         )
     )
     assert "3965" in (await asking.answer(embedded, request)).text
