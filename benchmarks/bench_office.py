@@ -6,6 +6,9 @@ Every seed is an office that nobody has seen (`examples/office/generate.py`), wi
 order of arrival; each is composed for and certified once. The table gives each arm's success per seed; below it stand
 the differences between the team and each other arm, paired task by task and pooled over all seeds.
 
+`identity, tools alone` is identity without the inventory's agents, which know no more than the model they run on and
+mislead the one that answers: what everything on the shelf is worth when nobody chatters.
+
 Whatever was answered before is taken from the store, so an interrupted run goes on where it stopped.
 """
 
@@ -17,11 +20,16 @@ from decimal import Decimal
 from pathlib import Path
 
 from composers import Problem, compose
+from composers.knapsack.assembly import assemble
+from graphs import Provenance
+from graphs.serialisation import write
+from orchestra import evaluate
 from orchestra.evaluation.certificate import EQUIPPED, IDENTITY, RETRIEVAL, SINGLE, TEAM, Certificate
 from orchestra.evaluation.intervals import score_interval, success_interval
 
 GENERATOR = Path(__file__).parent.parent / "examples" / "office" / "generate.py"
-ARMS = (TEAM, RETRIEVAL, IDENTITY, SINGLE, EQUIPPED)
+TOOLS = "identity, tools alone"
+ARMS = (TEAM, RETRIEVAL, IDENTITY, TOOLS, SINGLE, EQUIPPED)
 
 
 async def composed(seed: int, folder: Path, budget_usd: Decimal) -> tuple[Certificate, dict[str, dict[str, float]]]:
@@ -32,7 +40,15 @@ async def composed(seed: int, folder: Path, budget_usd: Decimal) -> tuple[Certif
     files = (office / "certificate.json", office / "certificate.html")
     made = await compose(problem, out=office / "team.yaml", reports=files, store=folder / "office.sqlite")
     assert made.certificate is not None
+    tools = [component for component in problem.inventory.components if component.kind == "tool"]
+    provenance = Provenance(composer=TOOLS, inventory="inventory.yaml")
+    everything = assemble(tools, problem.inventory, model=problem.settings.model, provenance=provenance)
+    write(everything, office / "tools.yaml")
+    heard = await evaluate(
+        [office / "tools.yaml"], problem.heldout_tasks, settings=problem.settings, store=folder / "office.sqlite"
+    )
     scores = {arm.name: {each.task_id: each.success or 0.0 for each in arm} for arm in made.heldout.values()}
+    scores[TOOLS] = {each.task_id: each.success or 0.0 for each in heard.teams[0].arm}
     return made.certificate, scores
 
 

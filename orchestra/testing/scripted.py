@@ -76,6 +76,7 @@ class ScriptedModel:
         self._name, self._price, self._external = name, price, external
         self._capabilities = capabilities or Capabilities(stream=True)
         self._fingerprint = fingerprint or _fingerprint(self._replies)
+        self._latest: tuple[Request | None, tuple[int, ...]] = (None, ())
         self.delay_seconds = delay_seconds
         self.requests: list[Request] = []
         """Every request, in the order the calls began."""
@@ -126,7 +127,7 @@ class ScriptedModel:
 
     def prompt_tokens_bound(self, request: Request) -> int:
         """Exact: the tokens of the rendered prompt."""
-        return len(_prompt_ids(request))
+        return len(self._prompt_ids(request))
 
     def prompt_key(self, request: Request) -> str:
         """The messages themselves: the scripted tokens are hashes, and two prompts may share theirs."""
@@ -169,6 +170,14 @@ class ScriptedModel:
         """Mark it closed."""
         self.closed = True
 
+    def _prompt_ids(self, request: Request) -> tuple[int, ...]:
+        """Of the latest request they are kept: a runtime asks for a bound just before it calls."""
+        latest, ids = self._latest
+        if latest is not request:
+            ids = _prompt_ids(request)
+            self._latest = (request, ids)
+        return ids
+
     async def _wait(self, request: Request) -> None:
         if request.deadline_seconds is not None and self.delay_seconds > request.deadline_seconds:
             await asyncio.sleep(request.deadline_seconds)
@@ -198,7 +207,7 @@ class ScriptedModel:
         calls = (reply,) if isinstance(reply, ToolCall) else ()
         text, reason = _cut("" if isinstance(reply, ToolCall) else reply, request)
         said = pieces(text) + [piece for call in calls for piece in pieces(f"{call.name} {call.arguments}")]
-        prompt = _prompt_ids(request)
+        prompt = self._prompt_ids(request)
         with_ids = self._capabilities.token_ids
         return Completion(
             text=text,
