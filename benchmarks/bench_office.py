@@ -35,7 +35,8 @@ ARMS = (TEAM, RETRIEVAL, IDENTITY, TOOLS, SINGLE, EQUIPPED)
 async def composed(seed: int, folder: Path, budget_usd: Decimal) -> tuple[Certificate, dict[str, dict[str, float]]]:
     """The certificate of one office, and the score of every held-out task by arm."""
     office = folder / f"office-{seed}"
-    subprocess.run([sys.executable, str(GENERATOR), "--seed", str(seed), "--out", str(office)], check=True)
+    words = [sys.executable, str(GENERATOR), "--seed", str(seed), "--out", str(office)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     problem = Problem.read(office / "tasks.jsonl", office / "inventory.yaml", budget_usd=budget_usd, seed=seed)
     files = (office / "certificate.json", office / "certificate.html")
     made = await compose(problem, out=office / "team.yaml", reports=files, store=folder / "office.sqlite")

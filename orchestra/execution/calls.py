@@ -117,7 +117,7 @@ class Calls:
         kind = "client" if model.external else "internal"
         with self.tracer.span(f"chat {model.name}", kind=kind, attributes=_asked(model, request, attributes)) as span:
             span.content(names.INPUT_MESSAGES, input_messages(request.messages))
-            cache_key = completion_key(model, request)
+            cache_key = completion_key(model, request) if self.use_cache else None
             reply = self._remembered(model, cache_key, key)
             if reply is None:
                 reply = await with_retries(
@@ -129,15 +129,15 @@ class Calls:
             _answered(span, reply)
             return reply
 
-    def _remembered(self, model: Model, cache_key: str, key: str) -> Reply | None:
+    def _remembered(self, model: Model, cache_key: str | None, key: str) -> Reply | None:
         done = self._journalled(key)
         if done is not None:
-            self._met.add(cache_key)
+            if cache_key is not None:
+                self._met.add(cache_key)
             completion = from_record(done["completion"])
             listed = done["paid_nano"] if completion.usage is None else _list_price(model, completion)
             return Reply(completion=completion, paid_nano=done["paid_nano"], list_nano=listed, source="journal")
-        record = self.store.cached(cache_key) if self.use_cache else None
-        if record is None:
+        if cache_key is None or (record := self.store.cached(cache_key)) is None:
             return None
         completion = from_record(record)
         listed = _list_price(model, completion)
@@ -156,7 +156,7 @@ class Calls:
         return None
 
     async def _ask(
-        self, model: Model, request: Request, cache_key: str, key: str, ledger: Ledger, place: _Place
+        self, model: Model, request: Request, cache_key: str | None, key: str, ledger: Ledger, place: _Place
     ) -> Reply:
         worst = _worst_case(model, request, ledger)
         reservation = ledger.reserve_now(worst, key)
@@ -181,8 +181,8 @@ class Calls:
             paid = _list_price(model, completion)
             ledger.settle(reservation, paid)
         record = to_record(completion)
-        self._met.add(cache_key)
-        if self.use_cache:
+        if cache_key is not None:
+            self._met.add(cache_key)
             self.store.cache(cache_key, "completion", record)
         await self.journal.finish(key, {"completion": record, "paid_nano": paid}, paid)
         return Reply(completion=completion, paid_nano=paid, list_nano=paid, source="model")

@@ -56,7 +56,7 @@ def _step(node: Node) -> _Step:
         }
         with play.calls.tracer.span(f"invoke_agent {node_id}", attributes=attributes) as span:
             turn = await speak(play, node, f"{play.key}/{node_id}/{round_number}")
-            if turn.text is not None:
+            if turn.text is not None and node.kind != "agent":  # an agent's words are on its chat span already
                 span.content(names.OUTPUT, turn.text)
         play.say(node_id, round_number, turn.text)
         ready = play.progress.deliver(node_id, turn.fired)
