@@ -46,7 +46,7 @@ def _place(loc: Location, data: object, *, keep_last: bool) -> Location:
         in_mapping = isinstance(data, Mapping) and step in data
         in_list = isinstance(data, Sequence) and isinstance(step, int) and step < len(data)
         if in_mapping or in_list:
-            data = data[step]  # type: ignore[index]
+            data = data[step]  # type: ignore[index]  # `step` was looked up just above
         elif not (keep_last and position == len(loc) - 1):
             continue
         place.append(step)

@@ -64,9 +64,9 @@ class Embeddings:
 def _quiet() -> Iterator[None]:
     """Weights of 90 MB load in a blink; a second progress bar would only tear the caller's."""
     was_on = library_logging.is_progress_bar_enabled()
-    library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
     try:
         yield
     finally:
         if was_on:
-            library_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            library_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here

@@ -49,9 +49,11 @@ def draw(graph: AgentGraph, path: Path) -> None:
     picture = _Picture(graph).figure()
     try:
         if suffix == ".png":
+            # matplotlib leaves this method without types.
             FigureCanvasAgg(picture).print_png(path, metadata={"Software": "orchestra"})  # type: ignore[no-untyped-call]
         else:
             with matplotlib.rc_context({"svg.hashsalt": "orchestra"}):  # the same team gives the same file
+                # matplotlib leaves this method without types.
                 FigureCanvasSVG(picture).print_svg(path, metadata={"Date": None})  # type: ignore[no-untyped-call]
     except OSError as cause:
         raise InvalidFile(str(path), [f"cannot be written: {cause.strerror or cause}"]) from cause
@@ -158,6 +160,7 @@ class _Picture:
         (x, y), points = self._middle(channel.source), []
         points.append((x + WIDTH / 2, y))
         for place in places[1:-1]:
+            # Between its ends a channel passes columns: every such `Place` is a (source, column, carried).
             column = place[1]  # type: ignore[index]
             height = self._ceiling - self._layout.height_of[place] * ROW  # type: ignore[index]
             start = self._left + column * COLUMN

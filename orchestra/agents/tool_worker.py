@@ -153,7 +153,7 @@ def function_named(modules: Modules, module: str, function: str) -> Callable[[st
             raise NoSuchFunction(f"module {module!r} has no function {function!r}") from None
     if not callable(value):
         raise NoSuchFunction(f"{module}:{function} is a {type(value).__name__}, not a function")
-    return value  # type: ignore[no-any-return]
+    return value  # type: ignore[no-any-return]  # a stranger's function
 
 
 def answer(modules: Modules, request: dict[str, Any], printed: Printed) -> dict[str, Any]:

@@ -246,6 +246,7 @@ class Span:
 
 class _PrivateProvider(TracerProvider):
     def __init__(self, **settings: object) -> None:
+        # Handed on as they came: the types are those of the SDK's own constructor.
         super().__init__(**settings)  # type: ignore[arg-type]
         self._disabled = False  # whatever OTEL_SDK_DISABLED says
 
@@ -319,7 +320,7 @@ def record_of(span: ReadableSpan, run_id: str, resource: str | None) -> SpanReco
 def _copied(attributes: Mapping[str, object] | None) -> dict[str, Attribute]:
     # The proxy's own `copy` takes the SDK's lock once, where `dict` takes it for every item.
     copied = attributes.copy() if isinstance(attributes, MappingProxyType) else dict(attributes or {})
-    return copied  # type: ignore[return-value]
+    return copied  # type: ignore[return-value]  # the SDK let nothing else in
 
 
 def _redacted_record(record: SpanRecord, redact: Redactor) -> SpanRecord:
@@ -337,8 +338,8 @@ def _redacted_record(record: SpanRecord, redact: Redactor) -> SpanRecord:
         end_ns=record.end_ns,
         status=record.status,
         status_message=None if record.status_message is None else redact(record.status_message),
-        attributes=attributes,  # type: ignore[arg-type]
-        events=tuple(redacted(event, redact) for event in record.events),  # type: ignore[misc]
+        attributes=attributes,  # type: ignore[arg-type]  # redacting keeps types
+        events=tuple(redacted(event, redact) for event in record.events),  # type: ignore[misc]  # as above
         links=record.links,
         scope=record.scope,
         resource=record.resource,

@@ -30,7 +30,7 @@ def lay_out(network: nn.Module) -> int:
             return 0
         packed = [_laid_out(layer.weight) for layer in layers]
         for layer, weight in zip(layers, packed, strict=True):
-            layer.forward = MethodType(_forward_with(weight), layer)  # type: ignore[method-assign]
+            layer.forward = MethodType(_forward_with(weight), layer)  # type: ignore[method-assign]  # on purpose
         return len(layers)
     return 0
 

@@ -226,9 +226,9 @@ def _end_ids(network: Any, tokenizer: Any) -> frozenset[int]:
 def _quiet() -> Iterator[None]:
     """No progress bars of transformers, and whatever was set before is set again."""
     shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
     try:
         yield
     finally:
         if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
