@@ -5,9 +5,9 @@ import sys
 import time
 from importlib import import_module
 
-NAMES = ("runtime", "knapsack", "local")
+NAMES = ("runtime", "store", "peers", "crowd", "knapsack", "local")
 """Cheapest first; `local` needs the embedded model's weights."""
-ON_REQUEST = ("office",)
+ON_REQUEST = ("office", "proxy")
 """Takes some minutes a seed, so it runs only when it is named."""
 
 

@@ -170,11 +170,17 @@ def start_rows(runs: int = 7) -> list[Sequence[str]]:
     return rows
 
 
-async def span_rate(count: int = 10_000) -> float:
-    """Spans a second, each with eight attributes and a text, until all of them are committed."""
+async def span_rate(count: int = 10_000, target: str | None = None, run_id: str = "benchmark") -> float:
+    """Spans a second, each with eight attributes and a text, until all of them are committed.
+
+    Args:
+        count: how many.
+        target: store they go to; `None` is an SQLite file.
+        run_id: the run they belong to.
+    """
     attributes = {f"orchestra.benchmark.{number}": "value" for number in range(8)}
-    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.sqlite") as store:
-        tracer = Tracer(store, "benchmark")
+    with tempfile.TemporaryDirectory() as folder, Store.open(target or Path(folder) / "store.sqlite") as store:
+        tracer = Tracer(store, run_id)
         began = time.perf_counter()
         with tracer.span("root"):
             for number in range(count):
@@ -184,7 +190,7 @@ async def span_rate(count: int = 10_000) -> float:
                     await asyncio.sleep(0)
         await store.flush()
         seconds = time.perf_counter() - began
-        assert len(store.spans("benchmark")) == count + 1
+        assert len(store.spans(run_id)) == count + 1
     return count / seconds
 
 

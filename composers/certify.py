@@ -12,14 +12,13 @@ Source:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from importlib.metadata import version
 
 from composers.composition import Composition
 from composers.knapsack.assembly import assemble, ballot_for, single_agent
-from composers.problem import Problem, Search
+from composers.problem import Problem, Search, moment
 from graphs import AgentGraph, VoteNode
 from orchestra.agents.inventory import Component
 from orchestra.benchmarks.tasks import Task
@@ -258,9 +257,9 @@ def _settings(composition: Composition, search: Search) -> Settings:
         model=problem.settings.model,
         fingerprint=runtime.model(problem.settings.model).fingerprint,
         run_id=runtime.run_id,
-        store=runtime.store.url,
+        store=runtime.noted("store", lambda: runtime.store.url),
         started=search.started,
-        finished=datetime.now(UTC),
+        finished=moment(runtime, "finished"),
         tasks=str(problem.tasks_path or "in Python"),
         inventory=str(problem.inventory.path or "in Python"),
         search_budget_usd=None if runtime.ledger.cap is None else usd(runtime.ledger.cap),

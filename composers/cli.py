@@ -8,6 +8,7 @@ import typer
 
 from orchestra.cli import options
 from orchestra.cli.console import console, errors
+from orchestra.cli.sharing import spread
 
 if TYPE_CHECKING:
     from composers.composition import Composition
@@ -46,16 +47,17 @@ Reports = Annotated[
     list[Path] | None,
     typer.Option("--report", help="Where the certificate is written: .json or .html; may be given twice."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Estimate calls, tokens and cash, and stop.")]
 
 
+@spread
 def compose_command(
     tasks: Annotated[Path, typer.Argument(help="Task file, JSONL.")],
     inventory: Inventory,
     budget: Budget,
     composer: ComposerName = "online-knapsack",
     search_budget: SearchBudget = None,
-    model: options.ModelName = None,
+    *,
+    how: options.RunOptions,
     skills_by: SkillsBy = None,
     latency_limit: LatencyLimit = None,
     motif: MotifName = "star",
@@ -63,43 +65,20 @@ def compose_command(
     try_all: TryAll = False,
     queries: Queries = DEFAULT_QUERIES,
     margin: Margin = 2.0,
-    seed: options.Seed = 0,
-    deterministic: options.Deterministic = False,
-    machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
-    price: options.ModelPrice = None,
-    trust: options.Trust = False,
     out: Out = Path("team.yaml"),
     reports: Reports = None,
     resume: options.Resume = None,
-    dry_run: DryRun = False,
+    dry_run: options.DryRun = False,
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
 ) -> int:
     """Choose a team for tasks under a budget, and certify it."""
     from composers.problem import Problem
 
-    problem = Problem.read(
-        tasks,
-        inventory,
-        budget_usd=budget,
-        composer=composer,
-        skills_by=skills_by,
-        latency_limit_seconds=latency_limit,
-        motif=motif,
-        similarity=similarity,
-        try_all=try_all,
-        queries=queries,
-        margin=margin / 100,
-        seed=seed,
-        settings=options.settings(
-            model,
-            deterministic=deterministic,
-            machine_usd_per_hour=machine_usd_per_hour,
-            price=price,
-            trust=trust,
-            use_cache=True,
-        ),
-    )
+    settings = how.settings(use_cache=True)
+    chosen: dict[str, Any] = {"composer": composer, "skills_by": skills_by, "latency_limit_seconds": latency_limit}
+    chosen |= {"motif": motif, "similarity": similarity, "try_all": try_all, "queries": queries, "seed": how.seed}
+    problem = Problem.read(tasks, inventory, budget_usd=budget, margin=margin / 100, settings=settings, **chosen)
     if dry_run:
         return _foretell(problem, as_json)
     made = _composed(
@@ -129,12 +108,7 @@ def _foretell(problem: "Problem", as_json: bool) -> int:
     from composers.composing import forecast
     from orchestra.execution.runner import run_sync
 
-    seen = run_sync(forecast(problem))
-    if as_json:
-        options.print_json(seen.document())
-    else:
-        for line in seen.lines():
-            console().print(line, markup=False)
+    options.show_forecast(run_sync(forecast(problem)), as_json=as_json)
     return 0
 
 

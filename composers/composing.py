@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from composers.certify import Contender, certify
 from composers.composition import Composer, Composition
-from composers.forecast import Forecast, foresee
+from composers.forecast import foresee
 from composers.knapsack.assembly import tool
 from composers.knapsack.composers import identity, retrieval
-from composers.problem import Problem, Search, Started
+from composers.problem import Problem, Search, Started, moment
 from graphs import AgentGraph
 from graphs.serialisation import write
 from orchestra import plugins
@@ -22,6 +22,9 @@ from orchestra.benchmarks.scorers import check_scorers
 from orchestra.benchmarks.tasks import Task
 from orchestra.errors import BudgetError, InputError, UnknownPrice
 from orchestra.evaluation.certificate import IDENTITY, RETRIEVAL, write_certificate
+from orchestra.execution.forecast import Forecast
+from orchestra.execution.foresight import keep_forecast
+from orchestra.execution.recording import store_for
 from orchestra.execution.runtime import Runtime
 from orchestra.execution.settings import STATE_PRICE, opened_model
 from orchestra.ledger import nano
@@ -71,11 +74,12 @@ async def compose(
     composer = cast(Composer, plugins.load("orchestra.composers", problem.composer))
     problem.check()
     cap = None if search_budget_usd is None else nano(search_budget_usd)
-    with Store.open(store) as opened:
+    with store_for(store, problem.settings) as opened:
         async with _runtime(problem, opened, cap, resume) as runtime:
             _refuse_early(problem, runtime)
             on_run(runtime.run_id)
-            search = Search(problem=problem, runtime=runtime, on_start=on_start)
+            keep_forecast(runtime, lambda: foresee(problem, runtime.model(problem.settings.model)))
+            search = Search(problem=problem, runtime=runtime, on_start=on_start, started=moment(runtime, "started"))
             ledger = search.open_purse("search", None if cap is None else int(cap * SEARCH_SHARE))
             try:
                 made = await composer(problem.trial_tasks, problem.inventory, ledger, seed=problem.seed, state=search)

@@ -16,6 +16,7 @@ from orchestra.agents.inventory_file import read_inventory
 from orchestra.benchmarks.tasks import Task, of_split, read_tasks, tasks_hash
 from orchestra.errors import InputError
 from orchestra.evaluation.paired import MARGIN
+from orchestra.execution.recording import recorded_inputs
 from orchestra.execution.runtime import Runtime
 from orchestra.execution.settings import Settings
 from orchestra.ledger import Ledger
@@ -103,7 +104,7 @@ class Problem:
                 f"budget {self.budget_usd} is below the cheapest component ({cheapest.name!r} at "
                 f"{cheapest.price_usd}); raise --budget or add a cheaper component"
             )
-        similarity_for(self.similarity)
+        self.similarity_used()
         fewest = FEWEST_AGENTS.get(self.motif, 0)
         agents = sum(component.kind == "agent" for component in self.inventory.components)
         if agents < fewest:
@@ -129,6 +130,18 @@ class Problem:
                     f"or add tasks, which are split by a hash of their id"
                 )
 
+    def similarity_used(self) -> str:
+        """`embeddings` or `bm25`; a replay takes the recorded one, which need not be installed.
+
+        Raises:
+            InputError: there is no such similarity, or it is not installed or pulled.
+        """
+        if self.settings.replay is None:
+            return similarity_for(self.similarity)
+        if self.similarity == "auto":
+            return str(recorded_inputs(self.settings.replay).get("similarity"))
+        return self.similarity
+
     @property
     def trial_tasks(self) -> tuple[Task, ...]:
         """Tasks the search may look at."""
@@ -150,13 +163,22 @@ class Problem:
             "skills_by": self.skills_by,
             "latency_limit": self.latency_limit_seconds,
             "motif": self.motif,
-            "similarity": similarity_for(self.similarity),  # weights may be pulled between two attempts
+            "similarity": self.similarity_used(),  # weights may be pulled between two attempts
             "try_all": self.try_all,
             "queries": self.queries,
             "candidates": self.candidates,
             "seed": self.seed,
             **self.settings.inputs(),
         }
+
+
+def moment(runtime: Runtime, name: str) -> datetime:
+    """Now, or when it was in the recorded run.
+
+    Args:
+        name: of the moment, unique within the run.
+    """
+    return datetime.fromisoformat(runtime.noted(name, lambda: datetime.now(UTC).isoformat()))
 
 
 @dataclass(slots=True, kw_only=True)

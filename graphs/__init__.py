@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphs.errors import GraphError, InvalidEdit, InvalidFile, InvalidGraph, Problem
     from graphs.identity import content_hash
     from graphs.model import (
+        PERSON,
         AgentGraph,
         AgentNode,
         Channel,
@@ -42,6 +43,7 @@ _HOME = {
     "errors": ("GraphError", "InvalidEdit", "InvalidFile", "InvalidGraph", "Problem"),
     "identity": ("content_hash",),
     "model": (
+        "PERSON",
         "AgentGraph",
         "AgentNode",
         "Channel",
@@ -63,6 +65,7 @@ _HOME = {
 
 __all__ = [
     "MOTIFS",
+    "PERSON",
     "RULES",
     "AgentGraph",
     "AgentNode",

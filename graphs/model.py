@@ -23,6 +23,10 @@ Usd = Annotated[Decimal, Field(ge=0), PlainSerializer(_plain_number, return_type
 """A price in USD, exact; written to files as a plain number."""
 
 
+PERSON = "person"
+"""A tool whose `call` is this asks a person: the run pauses until somebody answers."""
+
+
 class Value(BaseModel):
     """A frozen record that refuses keys it does not know."""
 
@@ -50,9 +54,12 @@ class Tool(Value):
     name: str = Field(min_length=1)
     """Name the model calls it by; unique within its agent."""
     call: str = Field(min_length=1)
-    """`module:function`, looked up beside the inventory file first, or the name of an installed plug-in."""
+    """`module:function`, looked up beside the inventory file first, the name of an installed plug-in, or `person`."""
     description: str = ""
     """What it does, in a sentence a model can read."""
+    takes: Literal["text", "messages"] = Field(default="text", exclude_if=lambda takes: takes == "text")
+    """`messages`: a node function of LangGraph, called with `{"messages": [...]}`, the task and everything said so far;
+    only a tool node or a router may have one."""
     timeout_seconds: float = Field(default=10.0, gt=0)
     """Its worker process is killed after this long."""
     memory_mib: int = Field(default=512, ge=64)

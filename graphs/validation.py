@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from graphs.errors import InvalidGraph, Problem, nearest
-from graphs.model import AgentGraph, AgentNode, RouterNode, Tool, ToolNode, VoteNode
+from graphs.model import PERSON, AgentGraph, AgentNode, RouterNode, Tool, ToolNode, VoteNode
 from graphs.schedule import cycles
 
 Rule = Callable[[AgentGraph], Iterator[Problem]]
 """Yields a problem for each place where a graph breaks it."""
+
+_CALL = re.compile(r"[^:]+|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*|mcp:[^/\s]+/\S+")
 
 PLACEHOLDERS = ("messages", "task")
 """What an agent's `layout` may name in braces; `{{` and `}}` stand for braces themselves."""
@@ -171,9 +173,12 @@ def tools_are_callable(graph: AgentGraph) -> Iterator[Problem]:
             if count > 1:
                 yield Problem("bad-tool", node.id, f"{count} of its tools are called {name!r}; rename all but one")
         for tool in tools:
-            module, colon, function = tool.call.partition(":")
-            if colon and not (all(part.isidentifier() for part in module.split(".")) and function.isidentifier()):
-                message = f"call {tool.call!r} of tool {tool.name!r} is neither module:function nor a plug-in's name"
+            yield from _person_mistakes(node.id, tool)
+            if not _CALL.fullmatch(tool.call):
+                message = f"call {tool.call!r} of tool {tool.name!r} is neither module:function nor mcp:server/tool"
+                yield Problem("bad-tool", node.id, f"{message} nor a plug-in's name")
+            if tool.takes == "messages" and isinstance(node, AgentNode):
+                message = f"tool {tool.name!r} takes messages, which a model cannot write; make it a tool node"
                 yield Problem("bad-tool", node.id, message)
 
 
@@ -246,6 +251,15 @@ def _layout_mistakes(layout: str) -> Iterator[str]:
             yield f"layout formats {{{name}}}; write the name alone"
     if not fields:
         yield "layout has neither {task} nor {messages}, so the agent would read nothing; add one"
+
+
+def _person_mistakes(node_id: str, tool: Tool) -> Iterator[Problem]:
+    if tool.call != PERSON and tool.call.lower() == PERSON:
+        message = f"call {tool.call!r} of tool {tool.name!r} is no plug-in's name; did you mean {PERSON!r}?"
+        yield Problem("bad-tool", node_id, message)
+    if tool.call == PERSON and tool.takes == "messages":
+        message = f"tool {tool.name!r} asks a person, who reads text; leave out takes: messages"
+        yield Problem("bad-tool", node_id, message)
 
 
 def _vote_mistakes(vote: VoteNode, senders: list[str]) -> Iterator[str]:

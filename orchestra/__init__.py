@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     )
     from orchestra.evaluation.sweep import evaluate
     from orchestra.execution import Settings, run, run_sync
+    from orchestra.execution.embedding import to_langgraph
+    from orchestra.execution.foreign import from_langgraph
 
 __version__ = "0.1.0"
 
@@ -44,9 +46,11 @@ _HOMES = {
     "Task": "orchestra.benchmarks",
     "Untrusted": "orchestra.errors",
     "evaluate": "orchestra.evaluation.sweep",
+    "from_langgraph": "orchestra.execution.foreign",
     "read_tasks": "orchestra.benchmarks",
     "run": "orchestra.execution",
     "run_sync": "orchestra.execution",
+    "to_langgraph": "orchestra.execution.embedding",
 }
 """The module each public name lives in."""
 
@@ -66,9 +70,11 @@ __all__ = [
     "UnknownPrice",
     "Untrusted",
     "evaluate",
+    "from_langgraph",
     "read_tasks",
     "run",
     "run_sync",
+    "to_langgraph",
 ]
 
 

@@ -7,7 +7,9 @@
     │   └── MissingExtra (ImportError)   an optional dependency is not installed
     ├── BudgetError                      a cap was reached: exit code 3, partial results are kept
     │   ├── CannotAfford                 the call could never fit under the cap
+    │   ├── OutOfTime (TimeoutError)     the time limit of a node or a run
     │   └── UnknownPrice                 a cap is set and the model's price is not known
+    ├── Paused                           a person has to answer before it can go on: exit code 4
     └── EpisodeError                     something failed while a team ran; the boundary it crossed names it
         ├── ModelError                   the model or its server
         ├── ToolError                    a tool: raised, hung, crashed, or answered with what is not text
@@ -56,8 +58,28 @@ class CannotAfford(BudgetError):
     """The call could never fit under the cap, whatever else is refunded."""
 
 
+class OutOfTime(BudgetError, TimeoutError):
+    """A node or a run took longer than it was allowed to."""
+
+
 class UnknownPrice(BudgetError, InputError):
     """A cap is set and a model has no known price."""
+
+
+class Paused(OrchestraError):
+    """A person has to answer before the run can go on; everything up to there is kept.
+
+    Attributes:
+        question: what the person is asked.
+        key: of the call in the run's journal.
+    """
+
+    def __init__(self, question: str, key: str) -> None:
+        super().__init__(f"waits for a person to answer: {question}")
+        self.question, self.key = question, key
+
+    def __reduce__(self) -> tuple[type["Paused"], tuple[str, str]]:
+        return type(self), (self.question, self.key)
 
 
 class EpisodeError(OrchestraError):
@@ -70,12 +92,25 @@ class ModelError(EpisodeError):
     Attributes:
         retryable: whether the same call may succeed later.
         retry_after_seconds: how long the server asked to wait; `None` when it did not say.
+        served: `False` when it is certain that nothing was served (the server refused, or was never reached), so that
+            nothing is owed; `None` when it may have been, and the call stays booked at its reservation.
+        busy: whether the server said that it has too much to do: it pays to ask it more often.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after_seconds: float | None = None,
+        served: bool | None = None,
+        busy: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
+        self.served = served
+        self.busy = busy
 
 
 class ToolError(EpisodeError):

@@ -3,15 +3,25 @@
 import ipaddress
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from orchestra.testing.postgres import LocalPostgres
+
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+EXPORT_SETTINGS = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+)
+"""Of the shell that tests are started from: they would send the spans of every test to its collector."""
 
 
 class SocketBlocked(RuntimeError):
@@ -61,6 +71,45 @@ def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """The user's data folder of one test; the cache folder, where the weights lie, stays the user's."""
     folder = tmp_path_factory.mktemp("data")
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))
-    for name in ("ORCHESTRA_STORE", "ORCHESTRA_DEBUG"):
+    for name in ("ORCHESTRA_STORE", "ORCHESTRA_DEBUG", *EXPORT_SETTINGS):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[LocalPostgres]:
+    """One PostgreSQL server for all tests, started by the first that asks; whoever stops it starts it again."""
+    with LocalPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: LocalPostgres) -> str:
+    """An empty place in a PostgreSQL database, for one test."""
+    return postgres_server.schema()
+
+
+_TABLES = pytest.StashKey[dict[str, list[dict[str, object]]]]()
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest) -> Callable[[str, dict[str, object]], None]:
+    """Adds a row to the table of that title, which is printed with its count of rows when the tests have ended."""
+    tables = request.config.stash.setdefault(_TABLES, {})
+
+    def add(title: str, row: dict[str, object]) -> None:
+        tables.setdefault(title, []).append(row)
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print every table that tests filled through the fixture `table`."""
+    for title, rows in terminalreporter.config.stash.get(_TABLES, {}).items():
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[str(row.get(name, "")) for name in columns] for row in rows]
+        widths = [max(map(len, (name, *texts))) for name, *texts in zip(columns, *cells, strict=True)]
+        terminalreporter.section(f"{title}: {len(rows)} rows")
+        for line in (columns, *cells):
+            texts = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+            terminalreporter.write_line("  ".join(texts).rstrip())

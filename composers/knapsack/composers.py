@@ -14,10 +14,16 @@ Source:
 """
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from composers.composition import Composition
 from composers.knapsack.assembly import assemble, ballot_for, motif_for
@@ -305,11 +311,28 @@ async def _ground(tasks: tuple[Task, ...], ledger: Ledger, state: Search) -> _Gr
 
 
 async def _surveyed(tasks: tuple[Task, ...], ledger: Ledger, state: Search) -> _Ground:
-    name, similarity = best_similarity(state.problem.similarity)
+    name, similarity = _similarity(state)
     skills = await _skills(tasks, ledger, state, similarity)
     ranking = rank(skills, state.problem.inventory.components, similarity=similarity)
     notes = {"similarity": name, "skills": {skill.name: round(skill.weight, 4) for skill in skills}}
     return _Ground(skills=skills, ranking=ranking, retrieved=candidates(ranking, state.problem.candidates), notes=notes)
+
+
+def _similarity(state: Search) -> tuple[str, Similarity]:
+    """The similarity's name and the similarity, which is a model too: a replay is told its scores."""
+    runtime = state.runtime
+    best = cache(lambda: best_similarity(state.problem.similarity))
+    name = runtime.noted("similarity", lambda: best()[0])
+
+    def similarity(queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
+        def measured() -> list[list[float]]:
+            rows: list[list[float]] = best()[1](queries, documents).tolist()
+            return rows
+
+        asked = hashlib.sha256(json.dumps([list(queries), list(documents)]).encode()).hexdigest()
+        return np.array(runtime.noted(f"similarity {asked}", measured))
+
+    return name, similarity
 
 
 async def _skills(tasks: tuple[Task, ...], ledger: Ledger, state: Search, similarity: Similarity) -> tuple[Skill, ...]:

@@ -130,8 +130,8 @@ class Trials:
         graph = self._graph(component)
         store = self.search.runtime.store
         key = self._trial_key(graph, task)
-        known = store.cached(key)
         runtime = self.search.runtime
+        known = runtime.noted(key, lambda: store.cached(key))
         if isinstance(known, dict):
             runtime.count(self.purse, _counted(known, own=known["run_id"] == runtime.run_id))
             return Answer(**known["answer"])

@@ -27,7 +27,8 @@ class Component(Value):
     """Expected time of one call; `None` means not stated."""
     categories: tuple[str, ...] = ()
     call: str | None = None
-    """Of a tool: `module:function` beside the inventory file, or an installed plug-in's name."""
+    """Of a tool: `module:function` beside the inventory file, an installed plug-in's name, or `mcp:server/tool` of an
+    MCP server that the file `mcp.json` beside the inventory lists."""
     timeout_seconds: float = Field(default=10.0, gt=0)
     """Of a tool: its worker is killed after this long."""
     memory_mib: int = Field(default=512, ge=64)

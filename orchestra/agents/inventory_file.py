@@ -21,7 +21,7 @@ Components: TypeAlias = Sequence[Mapping[str, Any]]
 
 _FOREIGN_KEYS = {"tool": ("agent", ("prompt", "model", "tools", "sampling")), "agent": ("tool", ("call",))}
 """By kind, the other kind and the keys that only that one understands."""
-_CALL = re.compile(r"[\w.\-]+(:\w+(\.\w+)*)?")
+_CALL = re.compile(r"[\w.\-]+(:\w+(\.\w+)*)?|mcp:[^/\s]+/\S+")
 
 
 def read_inventory(path: Path | str) -> Inventory:
@@ -68,7 +68,7 @@ def a_tool_has_a_call(components: Components) -> Iterator[str]:
         if not call:
             yield f"{place}: a tool needs a `call`; name its function as module:function, or a plug-in"
         elif isinstance(call, str) and not _CALL.fullmatch(call):
-            yield f"{place}.call: {call!r} is neither module:function nor the name of a plug-in"
+            yield f"{place}.call: {call!r} is neither module:function nor mcp:server/tool nor a plug-in's name"
 
 
 def an_agent_has_a_prompt(components: Components) -> Iterator[str]:

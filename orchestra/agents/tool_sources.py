@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from graphs import Tool
+from orchestra.agents.mcp_config import PREFIX, check_mcp, server_of
 from orchestra.errors import InputError, UnknownPlugin, Untrusted
 from orchestra.plugins import closest
 
@@ -73,20 +74,26 @@ def check_trusted(tool: Tool, folder: Path | None, trust: bool = False) -> None:
 
     Raises:
         Untrusted: when its code lies elsewhere and `trust` is not given.
-        InputError: when its `call` is malformed or names an unknown plug-in.
+        InputError: when its `call` is malformed or names an unknown plug-in or MCP server.
     """
-    source_of(tool.call, _as_folders(folder), trust=trust)
+    if tool.call.startswith(PREFIX):
+        check_mcp(tool, _as_folders(folder), trust=trust)
+    else:
+        source_of(tool.call, _as_folders(folder), trust=trust)
 
 
 def source_hash(tool: Tool, folder: Path | None) -> str:
     """SHA-256 of the bytes of the tool's module file and of its `call`.
 
     It changes when the tool's own file does. Modules that file imports, and data it reads, are not followed. A module
-    without a file of its own (a built-in one) counts with the interpreter's version instead.
+    without a file of its own (a built-in one) counts with the interpreter's version instead; a tool of an MCP server,
+    with how the server is reached.
 
     Raises:
         InputError: when its `call` is malformed or names an unknown plug-in.
     """
+    if tool.call.startswith(PREFIX):
+        return hashlib.sha256(f"{server_of(tool.call, _as_folders(folder))}\0{tool.call}".encode()).hexdigest()
     source = source_of(tool.call, _as_folders(folder), trust=True)
     content = source.file.read_bytes() if source.file is not None else sys.version.encode()
     digest = hashlib.sha256(hashlib.sha256(content).digest())

@@ -169,7 +169,7 @@ def answer(modules: Modules, request: dict[str, Any], printed: Printed) -> dict[
             return {"error": "missing", "detail": str(missing)}
         except (ImportError, SyntaxError) as broken:
             return {"error": "import", "detail": described(broken)}
-        value = function(request["text"])
+        value = function(request["text"]) if request["takes"] == "text" else from_messages(function, request["text"])
     except MemoryError:
         return {"error": "memory", "detail": ""}
     except BaseException as error:  # SystemExit too: a tool must not end the worker politely
@@ -177,6 +177,47 @@ def answer(modules: Modules, request: dict[str, Any], printed: Printed) -> dict[
     finally:
         limit_growth(None)
     return checked(value)
+
+
+def from_messages(function: Callable[[Any], object], transcript: str) -> object:
+    """What a node or path function of LangGraph says, given the messages of `transcript`, as text.
+
+    Raises:
+        ValueError: when it answers with what a text cannot carry.
+    """
+    import asyncio
+    import inspect
+
+    from langchain_core.messages import convert_to_messages
+
+    value = function({"messages": convert_to_messages(json.loads(transcript))})
+    if inspect.isawaitable(value):
+
+        async def awaited(pending: Any) -> object:
+            return await pending
+
+        value = asyncio.run(awaited(value))
+    if isinstance(value, dict):
+        return _only_message(value)
+    chosen = [value] if value is None or isinstance(value, str) else value
+    if not isinstance(chosen, list | tuple) or not all(each is None or isinstance(each, str) for each in chosen):
+        raise ValueError(f"it returned a {type(value).__name__}; only a state update or names of nodes are understood")
+    return ",".join(each for each in chosen if each not in (None, "__end__"))
+
+
+def _only_message(update: dict[str, Any]) -> str | None:
+    from langchain_core.messages import AIMessage, convert_to_messages
+
+    surplus = sorted(set(update) - {"messages"})
+    if surplus:
+        raise ValueError(f"it updates {', '.join(surplus)}; only `messages` is carried")
+    said = update.get("messages") or []
+    messages = convert_to_messages(said if isinstance(said, list) else [said])
+    if not messages:
+        return None
+    if len(messages) > 1 or not isinstance(messages[0], AIMessage) or messages[0].tool_calls:
+        raise ValueError("it must add one assistant message without tool calls; nothing else is carried")
+    return messages[0].text
 
 
 def checked(value: object) -> dict[str, Any]:

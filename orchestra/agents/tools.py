@@ -1,9 +1,10 @@
-"""Tools: plain functions `str -> str | None`, run in worker processes that can be killed.
+"""Tools: plain functions `str -> str | None`, run in worker processes that can be killed, and tools of MCP servers.
 
 Always true: a call ends within its time limit with text, with `None` (the tool has nothing to say) or with a
 `ToolError` that says what happened; whatever a tool does to its worker, the next call is answered; a tool that hangs
 holds up its own worker only. A worker is a clean interpreter that imports no part of Orchestra, and is reused until a
-tool breaks it. Its memory limit is the growth of its address space during one call; only Linux enforces it.
+tool breaks it. Its memory limit is the growth of its address space during one call; only Linux enforces it. What an MCP
+server does is not limited but in time.
 
 This keeps mistakes in, not malice: a tool runs with the rights of the user, which is why code from outside the
 inventory's folder and the installed plug-ins has to be trusted by name.
@@ -18,16 +19,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from graphs import Tool
 from orchestra.agents import tool_worker
+from orchestra.agents.mcp_config import PREFIX
 from orchestra.agents.tool_sources import Source, check_trusted, source_hash, source_of
-from orchestra.errors import ToolError
+from orchestra.errors import MissingExtra, ToolError
+
+if TYPE_CHECKING:
+    from orchestra.agents.mcp import McpServers
 
 __all__ = ["ToolPool", "check_trusted", "source_hash"]
 
@@ -56,6 +61,7 @@ class ToolPool:
         self._idle: list[_Worker] = []
         self._closed = False
         self._reaping: set[asyncio.Task[None]] = set()
+        self._mcp: McpServers | None = None
         self._source = lru_cache(maxsize=4096)(source_of)
 
     async def __aenter__(self) -> Self:
@@ -69,6 +75,8 @@ class ToolPool:
     async def close(self) -> None:
         """End every idle worker; calling it twice is harmless."""
         self._closed = True
+        if self._mcp is not None:
+            await self._mcp.close()
         while self._idle:
             self._retire(self._idle.pop())
         while self._reaping:
@@ -88,7 +96,10 @@ class ToolPool:
             ToolError: when it raised, hung, crashed, or answered with something that is not text.
             InputError: when its code is not trusted, or its `call` names nothing.
         """
-        source = self._source(tool.call, self.folders if folder is None else (folder,), trust=self.trust)
+        folders = self.folders if folder is None else (folder,)
+        if tool.call.startswith(PREFIX):
+            return await self._servers().call(tool, text, folders)
+        source = self._source(tool.call, folders, trust=self.trust)
         async with self._free:
             worker = await self._worker(tool)
             try:
@@ -105,6 +116,26 @@ class ToolPool:
             raise ToolError(f"{_titled(tool)} {_told(tool, reply)}{_quoted(reply)}")
         answer: str | None = reply["text"]
         return answer
+
+    async def parameters(self, tool: Tool, *, folder: Path | None = None) -> Mapping[str, Any] | None:
+        """JSON Schema of the tool's arguments; `None` means it takes one text.
+
+        Raises:
+            ToolError: when its MCP server cannot be reached.
+            InputError: when that server is not listed or not trusted, or has no such tool.
+        """
+        if not tool.call.startswith(PREFIX):
+            return None
+        return await self._servers().parameters(tool, self.folders if folder is None else (folder,))
+
+    def _servers(self) -> "McpServers":
+        if self._mcp is None:
+            try:
+                from orchestra.agents.mcp import McpServers
+            except ModuleNotFoundError as cause:
+                raise MissingExtra("mcp", "a tool of an MCP server") from cause
+            self._mcp = McpServers(trust=self.trust)
+        return self._mcp
 
     async def _worker(self, tool: Tool) -> "_Worker":
         while self._idle:
@@ -174,6 +205,7 @@ class _Worker:
             "function": source.function,
             "folder": None if source.folder is None else str(source.folder),
             "text": text,
+            "takes": tool.takes,
             "timeout_seconds": tool.timeout_seconds,
             "memory_mib": tool.memory_mib,
         }

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import cast
 
 from orchestra import plugins
-from orchestra.errors import BudgetError, InputError, OrchestraError
+from orchestra.errors import BudgetError, InputError, OrchestraError, Paused
 
 __all__ = ["main"]
 
@@ -26,13 +26,19 @@ GROUP = "orchestra.commands"
 
 DONE, FAILED, BAD_INPUT, BUDGET_RAN_OUT, PAUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
+_TRACERS_OF_OLD = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
+"""Set to anything, they make every graph of today's LangChain fail; ours are traced by us."""
+
 SUMMARIES = {
     "compose": "Choose a team for tasks under a budget, by trying components on a real model.",
     "run": "Answer a question, or a file of tasks, with a team.",
     "evaluate": "Compare teams on a task file, with intervals and cost per task.",
     "graph": "Draw a team as mermaid, DOT, SVG or PNG.",
+    "mcp": "Serve a team to MCP clients; list MCP servers' tools as components.",
     "traces": "List, show and export what was run: tokens, cost and time.",
     "models": "Bring, list and measure the models that run on this machine.",
+    "serve": "Serve a model and its adapters with vLLM.",
+    "proxy": "Keep what a model server knows of the calls of any application.",
     "schema": "Print the JSON Schema of a file format.",
     "doctor": "Say what is installed, which models answer, and what is in the way.",
 }
@@ -54,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def execute(arguments: Sequence[str]) -> int:
     """The exit code of one command line, after running it and reporting what went wrong."""
     words = list(arguments)
+    for name in _TRACERS_OF_OLD:
+        os.environ.pop(name, None)
     debug = os.environ.get("ORCHESTRA_DEBUG", "") not in ("", "0")
     while "--debug" in words[: words.index("--") if "--" in words else None]:
         words.remove("--debug")
@@ -131,7 +139,7 @@ def _invoke(name: str, plugin: object, rest: list[str]) -> int:
     else:
         raise InputError(f"the command {name!r} is a {type(plugin).__name__}; expected a function or a typer.Typer")
     try:
-        code = command.main(args=rest, prog_name=f"orchestra {name}", standalone_mode=False)
+        code = command.main(args=rest, prog_name=f"orchestra {name}", standalone_mode=False, obj=tuple(rest))
     except typer.Abort as cause:
         raise KeyboardInterrupt from cause
     except usage_error as error:
@@ -151,6 +159,8 @@ def exit_code(error: Exception) -> int:
     # Input first: an unknown price under a cap is both, and nothing was spent.
     if isinstance(error, InputError | GraphError):
         return BAD_INPUT
+    if isinstance(error, Paused):
+        return PAUSED
     return BUDGET_RAN_OUT if isinstance(error, BudgetError) else FAILED
 
 

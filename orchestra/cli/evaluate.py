@@ -1,68 +1,61 @@
 """`orchestra evaluate`: teams on a task file, compared in pairs."""
 
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from orchestra.cli import options
 from orchestra.cli.console import console, errors
+from orchestra.cli.sharing import spread
 
 if TYPE_CHECKING:
+    from orchestra.benchmarks.tasks import Task
     from orchestra.evaluation.sweep import Evaluation
 
 
+@spread
 def evaluate_command(
     teams: Annotated[list[Path], typer.Argument(help="Team files; the others are compared with the first.")],
     tasks: options.TasksFile,
     samples: Annotated[int, typer.Option(min=1, help="Independent samples per task; their scores are averaged.")] = 1,
     split: Annotated[Literal["trial", "heldout", "all"], typer.Option(help="Which tasks.")] = "all",
     max_cost: options.MaxCost = None,
-    model: options.ModelName = None,
-    seed: options.Seed = 0,
-    deterministic: options.Deterministic = False,
-    machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
-    price: options.ModelPrice = None,
-    trust: options.Trust = False,
+    *,
+    allowed: options.AllowanceOptions,
+    how: options.RunOptions,
     resume: options.Resume = None,
+    dry_run: options.DryRun = False,
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
 ) -> int:
     """Success with intervals, cost per task, and paired differences."""
     from orchestra.benchmarks.tasks import of_split, read_tasks
-    from orchestra.cli.progress import bars
-    from orchestra.evaluation.sweep import evaluate
-    from orchestra.execution.runner import run_sync
+    from orchestra.evaluation.sweep import planned
+    from orchestra.execution.foresight import foresee
 
-    settings = options.settings(
-        model,
-        deterministic=deterministic,
-        machine_usd_per_hour=machine_usd_per_hour,
-        price=price,
-        trust=trust,
-        use_cache=True,
-    )
+    settings = how.settings(allowances=allowed.allowances(), use_cache=True)
     asked = of_split(read_tasks(tasks), split)
-    with bars() as on_start:
-        evaluation = run_sync(
-            evaluate(
-                teams,
-                asked,
-                samples=samples,
-                max_cost_usd=max_cost,
-                settings=settings,
-                store=store,
-                seed=seed,
-                resume=resume,
-                on_start=on_start,
-            )
-        )
+    if dry_run:
+        foreseen = foresee(planned(teams, asked, samples), settings, store=store, capped=max_cost is not None)
+        options.show_forecast(foreseen, as_json=as_json)
+        return 0
+    chosen = {"samples": samples, "max_cost_usd": max_cost, "store": store, "seed": how.seed, "resume": resume}
+    evaluation = _evaluated(teams, asked, settings=settings, **chosen)
     if as_json:
         options.print_json(_document(evaluation))
     else:
         _show(evaluation)
     return 3 if evaluation.ran_out else 0
+
+
+def _evaluated(teams: "list[Path]", asked: "tuple[Task, ...]", **chosen: Any) -> "Evaluation":
+    from orchestra.cli.progress import bars
+    from orchestra.evaluation.sweep import evaluate
+    from orchestra.execution.runner import run_sync
+
+    with bars() as on_start:
+        return run_sync(evaluate(teams, asked, on_start=on_start, **chosen))
 
 
 def _document(evaluation: "Evaluation") -> dict[str, object]:
@@ -95,7 +88,9 @@ def _document(evaluation: "Evaluation") -> dict[str, object]:
             }
         )
     paid = str(usd(evaluation.paid_nano))
-    return {"run_id": evaluation.run_id, "paid_usd": paid, "ran_out": evaluation.ran_out, "teams": teams}
+    foreseen = evaluation.forecast.against(evaluation.actual)
+    about = {"run_id": evaluation.run_id, "paid_usd": paid, "ran_out": evaluation.ran_out, "forecast": foreseen}
+    return {**about, "teams": teams}
 
 
 def _show(evaluation: "Evaluation") -> None:
@@ -132,5 +127,7 @@ def _show(evaluation: "Evaluation") -> None:
     console().print(table)
     if evaluation.ran_out:
         errors().print(f"the budget ran out: {evaluation.ran_out}", style="red", markup=False)
+    else:
+        errors().print(evaluation.forecast.verdict(evaluation.actual), style="dim", markup=False)
     paid = show_usd(evaluation.paid_nano)
     errors().print(f"{paid} · orchestra traces show {evaluation.run_id}", style="dim", markup=False)

@@ -1,61 +1,145 @@
 """`orchestra run`: a team answers one question, or every task of a file."""
 
-from decimal import Decimal
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestra.cli import options
 from orchestra.cli.console import console, errors
+from orchestra.cli.sharing import spread
 
 if TYPE_CHECKING:
+    from orchestra.benchmarks.tasks import Task
+    from orchestra.execution.forecast import Forecast
     from orchestra.execution.runner import Answered
+    from orchestra.execution.settings import Settings
 
 
+Answers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answer", metavar="TEXT", help="With --resume: answer to an open question; again for each, in order."
+    ),
+]
+
+
+@spread
 def run_command(
+    ctx: typer.Context,
     team: Annotated[Path, typer.Argument(help="Team file, as `orchestra compose` writes it.")],
     text: Annotated[str | None, typer.Argument(help="The question.")] = None,
     tasks: Annotated[Path | None, typer.Option(help="Answer every task of this file instead.")] = None,
     max_cost: options.MaxCost = None,
-    model: options.ModelName = None,
-    seed: options.Seed = 0,
-    deterministic: options.Deterministic = False,
-    machine_usd_per_hour: options.MachinePrice = Decimal("0.10"),
-    price: options.ModelPrice = None,
-    trust: options.Trust = False,
+    *,
+    allowed: options.AllowanceOptions,
+    how: options.RunOptions,
     resume: options.Resume = None,
+    answers: Answers = None,
+    dry_run: options.DryRun = False,
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
 ) -> int:
     """Answer with a team, and leave a trace."""
-    from orchestra.benchmarks.tasks import Task, read_tasks
-    from orchestra.errors import InputError
-    from orchestra.execution.runner import answer, run_sync
-
-    if (text is None) == (tasks is None):
-        raise InputError("give either a question or --tasks FILE, as in: orchestra run team.yaml 'What is 61 * 65?'")
-    asked = read_tasks(tasks) if tasks is not None else (Task(id="question", input=text or ""),)
-    settings = options.settings(
-        model, deterministic=deterministic, machine_usd_per_hour=machine_usd_per_hour, price=price, trust=trust
-    )
-    answered = run_sync(
-        answer(team, asked, max_cost_usd=max_cost, settings=settings, store=store, seed=seed, resume=resume)
-    )
+    asked = _asked(text, tasks)
+    settings = how.settings(allowances=allowed.allowances())
+    if dry_run:
+        options.show_forecast(_foreseen(team, asked, settings, store, capped=max_cost is not None), as_json=as_json)
+        return 0
+    chosen = {"max_cost_usd": max_cost, "store": store, "seed": how.seed, "resume": resume, "answers": answers or ()}
+    answered = _answered(team, asked, watched=not as_json, settings=settings, **chosen)
+    onward = _onward(ctx.obj or (), answered)
     if as_json:
-        options.print_json(answered.document())
+        options.print_json({**answered.document(), "resume": onward})
     else:
-        _show(answered)
+        _show(answered, onward)
     return answered.exit_code
 
 
-def _show(answered: "Answered") -> None:
+def _asked(text: str | None, tasks: Path | None) -> "Sequence[Task]":
+    from orchestra.benchmarks.tasks import Task, read_tasks
+    from orchestra.errors import InputError
+
+    if (text is None) == (tasks is None):
+        raise InputError("give either a question or --tasks FILE, as in: orchestra run team.yaml 'What is 61 * 65?'")
+    return read_tasks(tasks) if tasks is not None else (Task(id="question", input=text or ""),)
+
+
+def _foreseen(
+    team: Path, asked: "Sequence[Task]", settings: "Settings", store: str | None, *, capped: bool
+) -> "Forecast":
+    from orchestra.execution.foresight import Plan, foresee
+    from orchestra.execution.runner import open_team
+
+    graph, folder = open_team(team)
+    plan = Plan(graph, [task.input for task in asked], folder=folder)
+    return foresee([plan], settings, store=store, capped=capped)
+
+
+def _answered(team: Path, asked: "Sequence[Task]", *, watched: bool, **chosen: Any) -> "Answered":
+    """Answer with what is going on on the screen; interrupted, say how to go on."""
+    from orchestra.cli.live import live
+    from orchestra.cli.progress import bars
+    from orchestra.execution.runner import answer, run_sync
+
+    begun: list[str] = []
+    try:
+        if not watched or not errors().is_terminal:
+            return run_sync(answer(team, asked, on_run=begun.append, **chosen))
+        if len(asked) == 1:
+            with live() as listener:
+                return run_sync(answer(team, asked, on_run=begun.append, listener=listener, **chosen))
+        with bars() as on_start:
+            return run_sync(answer(team, asked, on_run=begun.append, on_start=on_start, **chosen))
+    except KeyboardInterrupt:
+        for run_id in begun:
+            errors().print(f"nothing is lost; go on with the same command and --resume {run_id}", markup=False)
+        raise
+
+
+_OF_ONE_ATTEMPT = ("--resume", "--answer", "--record", "--replay")
+"""Options that the next attempt is given anew, if at all."""
+
+
+def _onward(words: "Sequence[str]", answered: "Answered") -> str | None:
+    """The command that goes on with a run that waits for a person; `None` when it does not."""
+    if not answered.questions:
+        return None
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in _OF_ONE_ATTEMPT:
+            skip = True
+        elif not word.startswith(tuple(f"{option}=" for option in _OF_ONE_ATTEMPT)):
+            kept.append(word)
+    command = shlex.join(["orchestra", "run", *kept, "--resume", answered.run_id])
+    return command + " --answer TEXT" * len(answered.questions)
+
+
+def _show(answered: "Answered", onward: str | None) -> None:
     several = len(answered.rows) > 1
     for row in answered.rows:
         if row.reply is not None:
             console().print(f"{row.task_id}\t{row.reply}" if several else row.reply, markup=False)
-        if row.error is not None:
-            errors().print(f"{row.task_id}: {row.error}", style="red", markup=False)
+        if row.error is not None and row.state != "paused":
+            partial = " (the reply is what there was of one)" if row.partial else ""
+            errors().print(f"{row.task_id}: {row.error}{partial}", style="red", markup=False)
         for fault in row.faults:
             errors().print(f"{row.task_id}: went on without {fault}", style="yellow", markup=False)
+    if onward is not None:
+        _show_questions(answered, onward)
     errors().print(answered.footer(), style="dim", markup=False)
+
+
+def _show_questions(answered: "Answered", onward: str) -> None:
+    from orchestra.execution.people import listing
+
+    errors().print("paused; a person has to answer:", style="yellow")
+    for line in listing(answered.questions):
+        errors().print(line, markup=False)
+    errors().print("go on with:", style="dim")
+    errors().print(onward, markup=False, soft_wrap=True)

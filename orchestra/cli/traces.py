@@ -1,18 +1,22 @@
 """`orchestra traces`: what was run, as a list, as a tree, or as one JSON document."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestra.cli import options
 from orchestra.cli.console import console, errors
+from orchestra.cli.traces_export import export_command
+from orchestra.cli.traces_import import import_command
+from orchestra.cli.traces_prune import prune_command
+from orchestra.cli.traces_send import send_command
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.tree import Tree
 
+    from orchestra.execution.forecast import Actual
     from orchestra.traces.episode import Episode, Transcript
     from orchestra.traces.records import RunRecord
     from orchestra.traces.summary import Figures, RunSummary
@@ -24,7 +28,19 @@ traces_app = typer.Typer(
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, or the beginning of its id.")]
 
 _TREES = 20  # episodes; more are shown as a table
-_MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "cut off": "[yellow]cut off[/]"}
+_MARKS = {
+    "finished": "[green]finished[/]",
+    "failed": "[red]failed[/]",
+    "cancelled": "[yellow]cancelled[/]",
+    "paused": "[cyan]paused[/]",
+    "ran-out": "[red]ran out[/]",
+    "interrupted": "[yellow]interrupted[/]",
+}
+
+traces_app.command("export")(export_command)
+traces_app.command("import")(import_command)
+traces_app.command("prune")(prune_command)
+traces_app.command("send")(send_command)
 
 
 @traces_app.command("list")
@@ -65,70 +81,47 @@ def show_command(
     """What a run did: few episodes as trees of their nodes, many as a table of their groups."""
     from dataclasses import asdict
 
+    from orchestra.execution.forecast import kept_forecast
     from orchestra.traces.store import Store
-    from orchestra.traces.summary import episode_figures, group_of, run_episodes, summary
+    from orchestra.traces.summary import detailed, episode_figures, group_of, run_episodes, summary
 
     with Store.open(store, read_only=True) as opened:
         run = opened.run(opened.find_run(run_id))
         assert run is not None
-        one = summary(opened, run)
-        played = run_episodes(opened, run.run_id)
-    if episode is not None:
-        played = _matching(played, episode, run.run_id)
+        spans = opened.spans(run.run_id)
+        one = summary(opened, run, spans=spans)
+        found = run_episodes(opened, run.run_id, spans=spans, content=False)
+        alone = len(found) == 1
+        played = found if episode is None else _matching(found, episode, run.run_id)
+        shown = played if every or as_json else played[:limit]
+        as_trees = every or as_json or len(shown) <= _TREES
+        if as_trees:  # only these show what was said
+            shown = detailed(opened, shown, spans=spans, alone=alone)
+        foreseen = kept_forecast(opened.facts(run.run_id))
+    came_to = _came_to(found)
     if as_json:
         documents = [
             {"figures": asdict(episode_figures(episode)), "episode": episode.model_dump(mode="json")}
-            for episode in played
+            for episode in shown
         ]
-        options.print_json({"run": asdict(run), "summary": asdict(one), "episodes": documents})
+        compared = None if foreseen is None else foreseen.against(came_to)
+        told = {"run": asdict(run), "summary": asdict(one), "forecast": compared, "episodes": documents}
+        options.print_json(told)
         return
-    shown = played if every else played[:limit]
+    head = _head(run, one, None if foreseen is None or one.state != "finished" else foreseen.verdict(came_to))
     example = repr(played[0].episode_id) if played else ""
-    if every or len(shown) <= _TREES:
-        _print_tree(run, one, shown, full=full)
+    if as_trees:
+        _print_tree(head, shown, full=full)
         _print_rest(len(played) - len(shown))
     elif len({group_of(episode) for episode in played}) > 1:
-        _print_line(_head(run, one))
+        _print_line(head)
         console().print(_group_table(played))
         errors().print(f"some of them: --episode {example}, or how it begins; all: --all", style="dim", markup=False)
     else:
-        _print_line(_head(run, one))
+        _print_line(head)
         console().print(_episode_table(shown))
         _print_rest(len(played) - len(shown))
         errors().print(f"one as a tree: --episode {example}; all: --all", style="dim", markup=False)
-
-
-@traces_app.command("export")
-def export_command(
-    run_id: RunId,
-    out: Annotated[Path | None, typer.Option(help="File to write; standard output if absent.")] = None,
-    store: options.StoreUrl = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Everything the store holds about a run, as one JSON document."""
-    from orchestra.errors import InputError
-    from orchestra.traces.store import Store
-    from orchestra.traces.summary import export
-
-    with Store.open(store, read_only=True) as opened:
-        document = export(opened, run_id)
-    if out is None:
-        options.print_json(document)
-        return
-    try:
-        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as cause:
-        raise InputError(
-            f"{str(out)!r} cannot be written: {cause.strerror or cause}; name another with --out"
-        ) from cause
-    if as_json:
-        options.print_json(
-            {"out": str(out), "run_id": document["run"]["run_id"], "episodes": len(document["episodes"])}
-        )
-    else:
-        errors().print(
-            f"wrote {out}: {len(document['episodes'])} episodes, {len(document['spans'])} spans", markup=False
-        )
 
 
 def _print_table(summaries: "list[RunSummary]") -> None:
@@ -169,10 +162,10 @@ def _matching(played: "tuple[Episode, ...]", wanted: str, run_id: str) -> "tuple
     raise InputError(f"no episode {wanted!r} in run {run_id!r}; give the beginning of an id, {example}")
 
 
-def _print_tree(run: "RunRecord", one: "RunSummary", shown: "tuple[Episode, ...]", *, full: bool) -> None:
+def _print_tree(head: str, shown: "tuple[Episode, ...]", *, full: bool) -> None:
     from rich.tree import Tree
 
-    tree = Tree(_head(run, one), guide_style="dim")
+    tree = Tree(head, guide_style="dim")
     several = len({episode.seats[0].team for episode in shown}) > 1
     for episode in shown:
         _add_episode(tree, episode, team=f" {episode.seats[0].team}" if several else "", full=full)
@@ -192,16 +185,33 @@ def _print_rest(more: int) -> None:
         errors().print(f"{more:,} more episode{'s' if more > 1 else ''}: --limit, or --all", style="dim")
 
 
-def _head(run: "RunRecord", one: "RunSummary") -> str:
+def _came_to(played: "tuple[Episode, ...]") -> "Actual":
+    """What episodes came to, as far as a forecast foresees it."""
+    from orchestra.execution.forecast import Actual
+    from orchestra.traces.summary import episode_figures
+
+    figures = [episode_figures(episode) for episode in played]
+    return Actual(
+        model_calls=sum(one.calls for one in figures),
+        tool_calls=sum(len(transcript.tool_uses) for episode in played for transcript in episode.transcripts),
+        input_tokens=sum(one.input_tokens or 0 for one in figures),
+        output_tokens=sum(one.output_tokens or 0 for one in figures),
+        list_nano=sum(one.list_nano or 0 for one in figures),
+    )
+
+
+def _head(run: "RunRecord", one: "RunSummary", foreseen: str | None = None) -> str:
     """What the run was, how it ended, and what it came to."""
     from rich.markup import escape
 
     attempts = f" · {one.attempts} attempts" if one.attempts > 1 else ""
     lines = [f"[bold]{run.run_id}[/] {run.command} · {_MARKS[one.state]}{attempts}", _line(one.figures)]
-    if one.state == "failed" and one.error:
+    if one.state in ("failed", "ran-out") and one.error:
         lines.append(f"[red]{escape(one.error)}[/]")
-    elif one.state == "cut off":
+    elif one.state == "interrupted":
         lines.append("[yellow]it never ended: it was killed, or is still going[/]")
+    if foreseen is not None:
+        lines.append(f"[dim]{escape(foreseen)}[/]")
     return "\n".join(lines)
 
 
@@ -276,7 +286,8 @@ def _add_episode(tree: "Tree", episode: "Episode", *, team: str, full: bool) -> 
         seat = f"seat {transcript.seat} · " if len(episode.seats) > 1 else ""
         _add_node(branch, transcript, seat, full=full)
     if episode.output is not None:
-        branch.add(Text.assemble(("→ ", "bold"), _shortened(episode.output, full=full)))
+        partial = ("(partial) ", "yellow") if episode.error else ""
+        branch.add(Text.assemble(("→ ", "bold"), partial, _shortened(episode.output, full=full)))
 
 
 def _add_node(branch: "Tree", transcript: "Transcript", seat: str, *, full: bool) -> None:

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError, model_validator
 from pydantic.json_schema import WithJsonSchema
 
+from graphs.documents import write_text
 from graphs.model import AgentGraph, Usd, Value
 from orchestra.errors import InputError
 from orchestra.evaluation.paired import Verdict
@@ -366,7 +367,7 @@ class Certificate(Record):
 
 def write_certificate(certificate: Certificate, path: Path) -> None:
     """Write `certificate` as JSON, fields in reading order."""
-    path.write_text(certificate.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_text(certificate.model_dump_json(indent=2) + "\n", path)
 
 
 def read_certificate(path: Path) -> Certificate:

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
+from graphs.documents import write_text
 from graphs.model import AgentGraph
 from orchestra.evaluation.certificate import ArmResult, Certificate, Headline, Trial
 from orchestra.evaluation.markup import Markup, join, table, tag
@@ -36,7 +37,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 def write_report(certificate: Certificate, path: Path) -> None:
     """Write `certificate` as one HTML file."""
-    path.write_text(html(certificate), encoding="utf-8")
+    write_text(html(certificate), path)
 
 
 def html(certificate: Certificate) -> str:

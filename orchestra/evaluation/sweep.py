@@ -19,12 +19,14 @@ from orchestra.evaluation.breakeven import cost_of_pass
 from orchestra.evaluation.intervals import Estimate, success_interval
 from orchestra.evaluation.outcomes import Arm, Outcome
 from orchestra.evaluation.paired import Comparison, compare
+from orchestra.execution.forecast import Actual, Forecast
+from orchestra.execution.foresight import Plan, came_to, note_forecast
+from orchestra.execution.recording import store_for
 from orchestra.execution.runner import open_team
 from orchestra.execution.runtime import Played, Runtime
 from orchestra.execution.settings import Settings
 from orchestra.execution.votes import tally
 from orchestra.ledger import Ledger, nano
-from orchestra.traces.store import Store
 
 SAMPLE_TEMPERATURE = 0.7
 """Of several independent samples of a team that decodes greedily; self-consistency (arXiv:2203.11171) uses it."""
@@ -145,6 +147,10 @@ class Evaluation:
     paid_nano: int
     ran_out: str | None
     """What the budget ran out on; `None` when it did not."""
+    forecast: Forecast
+    """What was foreseen when it began."""
+    actual: Actual
+    """What it came to, as far as that was foreseen."""
 
 
 async def evaluate(
@@ -180,7 +186,7 @@ async def evaluate(
     asked = {"teams": [content_hash(graph) for _, graph, _ in opened_teams], "samples": samples}
     inputs = {**asked, "tasks": tasks_hash(tasks), "seed": seed, **settings.inputs()}
     cap = None if max_cost_usd is None else nano(max_cost_usd)
-    with Store.open(store) as opened:
+    with store_for(store, settings) as opened:
         async with Runtime.opened(
             "evaluate",
             store=opened,
@@ -194,6 +200,7 @@ async def evaluate(
             for _, graph, folder in opened_teams:
                 runtime.prepare(graph, folder)
             runtime.refuse_uncapped("--max-cost")
+            forecast = note_forecast(runtime, planned([graph for _, graph, _ in opened_teams], tasks, samples))
             check_scorers(tasks, runtime.folder, trust=settings.trust)
             arms: list[Arm] = []
             ran_out: str | None = None
@@ -213,7 +220,20 @@ async def evaluate(
                 teams=tuple(_evaluated(arm, arms[0], graph) for arm, (_, graph, _) in rows),
                 paid_nano=runtime.ledger.spent,
                 ran_out=ran_out,
+                forecast=forecast,
+                actual=came_to(runtime),
             )
+
+
+def planned(teams: Sequence[AgentGraph | str | Path], tasks: Sequence[Task], samples: int = 1) -> list[Plan]:
+    """What `evaluate` would play, to be foreseen.
+
+    Raises:
+        InputError: a team cannot be read.
+    """
+    texts = [task.input for task in tasks]
+    read = [open_team(team) for team in teams]
+    return [Plan(graph if samples == 1 else sampling(graph), texts, samples, folder) for graph, folder in read]
 
 
 def _evaluated(arm: Arm, first: Arm, graph: AgentGraph) -> Evaluated:

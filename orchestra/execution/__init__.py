@@ -1,13 +1,15 @@
 """Running teams: an agent graph and a task become an episode.
 
-`run` and `run_sync` play one team at one task; `Runtime` is what they, evaluation and composers share.
+`run`, `stream` and `run_sync` play one team at one task, `answer` at many; `Runtime` is what they, evaluation and
+composers share.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestra.execution.runner import run, run_sync
+    from orchestra.execution.events import stream
+    from orchestra.execution.runner import answer, run, run_sync
     from orchestra.execution.runtime import Played, Runtime
     from orchestra.execution.settings import Settings
 
@@ -15,11 +17,13 @@ _HOMES = {
     "Played": "orchestra.execution.runtime",
     "Runtime": "orchestra.execution.runtime",
     "Settings": "orchestra.execution.settings",
+    "answer": "orchestra.execution.runner",
     "run": "orchestra.execution.runner",
     "run_sync": "orchestra.execution.runner",
+    "stream": "orchestra.execution.events",
 }
 
-__all__ = ["Played", "Runtime", "Settings", "run", "run_sync"]
+__all__ = ["Played", "Runtime", "Settings", "answer", "run", "run_sync", "stream"]
 
 
 def __getattr__(name: str) -> Any:

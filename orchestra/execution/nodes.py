@@ -10,13 +10,19 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from graphs import AgentNode, RouterNode, Sampling, Tool, ToolNode, VoteNode
+from graphs import PERSON, AgentNode, RouterNode, Sampling, Tool, ToolNode, VoteNode
+from orchestra.agents.mcp_config import PREFIX
 from orchestra.agents.prompts import join, render
 from orchestra.agents.protocol import instructions, parse
 from orchestra.errors import TeamError, ToolError
+from orchestra.execution.asking import Telling
 from orchestra.execution.calls import Reply
+from orchestra.execution.events import Cost, Listener, Token, ToolUsed
+from orchestra.execution.people import Question, chosen
 from orchestra.execution.play import Play
+from orchestra.execution.transcripts import transcript
 from orchestra.execution.votes import tally
 from orchestra.models.protocol import Message, Model, Request, ToolCall, ToolSchema
 from orchestra.traces import names
@@ -57,10 +63,18 @@ async def speak(play: Play, node: AgentNode | ToolNode | VoteNode | RouterNode, 
 async def _tool_turn(play: Play, node: ToolNode, key: str) -> Turn:
     heard = play.heard(node.id)
     try:
-        return Turn(await play.calls.use(node.tool, join(heard) if heard else play.task, key=key, folder=play.folder))
+        return Turn(await _use(play, node.id, node.tool, _input(play, node.tool, heard), key))
     except ToolError as failure:
+        if node.tool.takes == "messages":  # as in LangGraph, where a node that raises ends the run
+            raise
         play.faults.append(f"{node.id}: {failure}")
         return Turn(None)
+
+
+def _input(play: Play, tool: Tool, heard: Sequence[tuple[str, str]]) -> str:
+    if tool.takes == "messages":
+        return transcript(play)
+    return join(heard) if heard else play.task
 
 
 async def _router_turn(play: Play, node: RouterNode, key: str) -> Turn:
@@ -68,8 +82,10 @@ async def _router_turn(play: Play, node: RouterNode, key: str) -> Turn:
     text = join(heard) if heard else play.task
     targets = [channel.target for channel in play.graph.channels if channel.source == node.id]
     if node.call is not None:
-        answer = await play.calls.use(node.call, text, key=key, folder=play.folder) or ""
-        wanted = [name.strip() for name in answer.split(",") if name.strip()]
+        asked = _input(play, node.call, heard)
+        choices = () if node.default else tuple(targets)
+        answer = await _use(play, node.id, node.call, asked, key, choices=choices, again=True) or ""
+        wanted = chosen(answer)
         if not wanted:
             return Turn(text, ())
         fired = tuple(name for name in wanted if name in targets)
@@ -106,7 +122,7 @@ async def _agent_turn(play: Play, node: AgentNode, key: str) -> Turn:
     if memory:  # the system prompt and the task are already there
         fresh = [message for message in fresh if message.role != "system"]
     memory.extend(fresh)
-    offered = () if by_text else tuple(ToolSchema(name=t.name, description=t.description) for t in node.tools)
+    offered = () if by_text else await _offered(play, node)
     for step in range(MOST_TOOL_STEPS):
         reply = await _ask(play, node, tuple(memory), offered, f"{key}/{step}", model=model)
         memory.append(_as_message(reply))
@@ -116,6 +132,20 @@ async def _agent_turn(play: Play, node: AgentNode, key: str) -> Turn:
         for position, call in enumerate(wanted):  # some providers give every call the same id
             memory.append(await _tool_reply(play, node, call, f"{key}/{step}/{position}", by_text))
     return Turn(reply.completion.text.strip())
+
+
+async def _offered(play: Play, node: AgentNode) -> tuple[ToolSchema, ...]:
+    """The node's tools as its model is shown them; those of an MCP server with the parameters that server states."""
+    offered = []
+    for tool in node.tools:
+        try:
+            parameters = await play.calls.parameters(tool, play.folder)
+        except ToolError as failure:
+            play.faults.append(f"{node.id}: {failure}")
+            continue
+        stated = {} if parameters is None else {"parameters": dict(parameters)}
+        offered.append(ToolSchema(name=tool.name, description=tool.description, **stated))
+    return tuple(offered)
 
 
 def _with_instructions(messages: list[Message], tools: tuple[Tool, ...]) -> list[Message]:
@@ -149,10 +179,7 @@ async def _tool_reply(play: Play, node: AgentNode, call: ToolCall, key: str, by_
         said = f"there is no tool {call.name!r}; the tools are {', '.join(t.name for t in node.tools)}"
     else:
         try:
-            said = (
-                await play.calls.use(tool, _argument(call), key=key, folder=play.folder, call_id=call.id)
-                or "(nothing to say)"
-            )
+            said = await _use(play, node.id, tool, _argument(tool, call), key, call_id=call.id) or "(nothing to say)"
         except ToolError as failure:
             play.faults.append(f"{node.id}: {failure}")
             said = f"the tool failed: {failure}"
@@ -161,8 +188,10 @@ async def _tool_reply(play: Play, node: AgentNode, call: ToolCall, key: str, by_
     return Message(role="tool", content=said, tool_call_id=call.id)
 
 
-def _argument(call: ToolCall) -> str:
+def _argument(tool: Tool, call: ToolCall) -> str:
     """The text handed to the function: the `input` of the JSON arguments, or the arguments as they stand."""
+    if tool.call.startswith(PREFIX):  # an MCP server takes several
+        return call.arguments
     try:
         arguments = json.loads(call.arguments)
     except json.JSONDecodeError:
@@ -170,6 +199,52 @@ def _argument(call: ToolCall) -> str:
     if isinstance(arguments, dict) and len(arguments) == 1:
         return str(next(iter(arguments.values())))
     return str(arguments.get("input", call.arguments)) if isinstance(arguments, dict) else str(arguments)
+
+
+async def _use(
+    play: Play,
+    node_id: str,
+    tool: Tool,
+    text: str,
+    key: str,
+    *,
+    call_id: str | None = None,
+    choices: tuple[str, ...] = (),
+    again: bool = False,
+) -> str | None:
+    """What a tool, or a person, says about `text`.
+
+    Args:
+        choices: what a person chooses between.
+        again: call a tool again that failed in an earlier attempt, because the play failed with it.
+    """
+    question = None
+    if tool.call == PERSON:
+        question = Question(
+            key=key, text=text, node=node_id, episode_id=play.key, task_id=play.task_id, choices=choices
+        )
+    price = play.allowances.tool_nano.get(tool.name, 0)
+    try:
+        play.count_use(tool, key)
+        said = await play.calls.use(
+            tool,
+            text,
+            key=key,
+            folder=play.folder,
+            call_id=call_id,
+            question=question,
+            again=again,
+            purse=play.purse_of(node_id) if price else None,
+            price_nano=price,
+        )
+        play.spent.list_nano += price
+    except ToolError as failure:
+        if play.listener is not None:
+            play.listener(ToolUsed(node_id, tool.name, text, None, str(failure)))
+        raise
+    if play.listener is not None:
+        play.listener(ToolUsed(node_id, tool.name, text, said))
+    return said
 
 
 async def _ask(
@@ -194,11 +269,18 @@ async def _ask(
             deadline_seconds=play.deadline_seconds,
         ),
         key=key,
-        ledger=play.ledger,
+        ledger=play.purse_of(node.id),
         attributes={names.NODE: node.id},
+        telling=None if play.listener is None else Telling(partial(_tell, play.listener, node.id)),
     )
     play.spent.add(reply)
+    if play.listener is not None:
+        play.listener(Cost(play.ledger.spent, play.spent.list_nano))
     return reply
+
+
+def _tell(listener: Listener, node_id: str, text: str, anew: bool) -> None:
+    listener(Token(node_id, text, anew))
 
 
 def _seed(play: Play, sampling: Sampling) -> int | None:

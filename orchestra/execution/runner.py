@@ -1,7 +1,8 @@
 """One team, one task, one episode: `run`, and `run_sync` for callers without an event loop."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -12,15 +13,26 @@ from graphs.identity import content_hash
 from graphs.serialisation import read
 from orchestra.benchmarks.scorers import check_scorers
 from orchestra.benchmarks.tasks import Task, tasks_hash
-from orchestra.errors import BudgetError, InputError
+from orchestra.errors import InputError, Paused
+from orchestra.execution.answered import Answered, Row
+from orchestra.execution.ending import PAUSED
+from orchestra.execution.events import Listener
+from orchestra.execution.foresight import Plan, came_to, note_forecast
+from orchestra.execution.people import open_questions
+from orchestra.execution.recording import store_for
 from orchestra.execution.runtime import Runtime
 from orchestra.execution.settings import Settings
-from orchestra.ledger import nano, show_usd, usd
+from orchestra.ledger import Ledger, nano
 from orchestra.traces.episode import Episode
 from orchestra.traces.fold import episodes
 from orchestra.traces.store import Store
 
+__all__ = ["Answered", "Row", "answer", "open_team", "run", "run_sync", "runtime_episodes"]
+
 Result = TypeVar("Result")
+
+QUESTION = "question"
+"""Id of the one task of a run that was given a question instead of a task file."""
 
 
 async def run(
@@ -32,8 +44,13 @@ async def run(
     store: str | Path | None = None,
     folder: Path | None = None,
     seed: int = 0,
+    resume: str | None = None,
+    answers: Sequence[str] = (),
+    listener: Listener | None = None,
 ) -> Episode:
     """The episode of `team` at the task `text`; a failure is an episode with an error on it.
+
+    A team that asks a person pauses: the episode's `error_type` is `Paused`. It goes on with `resume` and `answers`.
 
     Args:
         team: a graph, or the path of a team file.
@@ -41,84 +58,29 @@ async def run(
         settings: `None` takes the defaults.
         store: file or URL of the trace store; `None` takes the user's.
         folder: where tools' code is looked up; `None` takes the inventory's folder that the team file names.
+        resume: id of an interrupted or paused run to go on with; what it paid for is not paid again.
+        answers: to the questions it paused with, in the order it asked them.
+        listener: told what happens as it happens; see `orchestra.execution.stream`.
 
     Raises:
         InputError: the team cannot run, or something it needs is missing; nothing was spent.
     """
     settings = settings or Settings()
+    task = Task(id=QUESTION, input=text)
     graph, folder = open_team(team, folder)
-    cap = None if max_cost_usd is None else nano(max_cost_usd)
-    with Store.open(store) as opened:
-        async with Runtime.opened(
-            "run",
-            store=opened,
-            settings=settings,
-            folder=folder,
-            cap_nano=cap,
-            inputs={"team": graph.name, "text": text},
-        ) as runtime:
-            await runtime.play(graph, text, key="0", seed=seed)
+    with store_for(store, settings) as opened:
+        given = _Given(graph, (task,), settings, folder, max_cost_usd, seed, resume, answers)
+        try:
+            async with given.opened(opened) as runtime:
+                runtime.prepare(graph)
+                note_forecast(runtime, [Plan(graph, [text])])
+                await runtime.play(graph, text, key=task.id, task_id=task.id, seed=seed, listener=listener)
+                run_id = runtime.run_id
+        except Paused:  # it waits for answers, and none came
+            assert resume is not None, "only a run that is resumed can wait for answers before it begins"
+            run_id = opened.find_run(resume)
         await opened.flush()
-        return runtime_episodes(opened, runtime.run_id)[0]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What became of one task."""
-
-    task_id: str
-    reply: str | None
-    error: str | None
-    """`None` when the team finished."""
-    faults: tuple[str, ...]
-    """Tools that failed without ending the episode."""
-    score: float | None
-    """`None` when the task has no target."""
-    paid_nano: int
-    list_nano: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """Every task of one run."""
-
-    run_id: str
-    rows: tuple[Row, ...]
-    paid_nano: int
-    ran_out: bool
-    """Whether a cap stopped it before the end."""
-
-    @property
-    def exit_code(self) -> int:
-        """0 done, 3 a budget ran out, 1 an episode failed."""
-        if self.ran_out:
-            return 3
-        return 1 if any(row.error for row in self.rows) else 0
-
-    def document(self) -> dict[str, object]:
-        """As one JSON document; money in USD."""
-        rows = [
-            {
-                "task": row.task_id,
-                "reply": row.reply,
-                "error": row.error,
-                "faults": list(row.faults),
-                "score": row.score,
-                "paid_usd": str(usd(row.paid_nano)),
-                "list_usd": str(usd(row.list_nano)),
-                "seconds": round(row.seconds, 3),
-            }
-            for row in self.rows
-        ]
-        return {"run_id": self.run_id, "paid_usd": str(usd(self.paid_nano)), "ran_out": self.ran_out, "episodes": rows}
-
-    def footer(self) -> str:
-        """One line: cost, time, and where the trace is."""
-        scores = [row.score for row in self.rows if row.score is not None]
-        success = f"{sum(scores):g} of {len(scores)} right · " if scores else ""
-        seconds = sum(row.seconds for row in self.rows)
-        return f"{success}{show_usd(self.paid_nano)} · {seconds:.1f} s · orchestra traces show {self.run_id}"
+        return runtime_episodes(opened, run_id)[0]
 
 
 async def answer(
@@ -131,48 +93,88 @@ async def answer(
     folder: Path | None = None,
     seed: int = 0,
     resume: str | None = None,
+    answers: Sequence[str] = (),
+    listener: Listener | None = None,
+    on_run: Callable[[str], None] = lambda run_id: None,
+    on_start: Callable[[str, int], Callable[[], None]] = lambda name, total: lambda: None,
 ) -> Answered:
     """What `team` answers to every task, scored where a task has a target.
 
     Args:
-        resume: id of an interrupted run to go on with; what it paid for is not paid again.
+        resume: id of an interrupted or paused run to go on with; what it paid for is not paid again.
+        answers: to the questions it paused with, in the order of `Answered.questions`.
+        listener: told what happens as it happens; of several tasks everything, as it comes.
+        on_run: told the run's id when it begins.
+        on_start: called with the team's name and the number of tasks; what it returns is called after each task.
 
     Raises:
         InputError: something is wrong or missing; nothing was spent.
     """
     settings = settings or Settings()
     graph, folder = open_team(team, folder)
-    cap = None if max_cost_usd is None else nano(max_cost_usd)
-    inputs = {"team": content_hash(graph), "tasks": tasks_hash(tasks), "seed": seed, **settings.inputs()}
-    with Store.open(store) as opened:
-        async with Runtime.opened(
-            "run", store=opened, settings=settings, folder=folder, cap_nano=cap, inputs=inputs, resume=resume
-        ) as runtime:
-            runtime.prepare(graph)
-            check_scorers([task for task in tasks if task.target is not None], folder, trust=settings.trust)
+    with store_for(store, settings) as opened:
+        given = _Given(graph, tasks, settings, folder, max_cost_usd, seed, resume, answers)
+        try:
+            async with given.opened(opened) as runtime:
+                on_run(runtime.run_id)
+                runtime.prepare(graph)
+                forecast = note_forecast(runtime, [Plan(graph, [task.input for task in tasks])])
+                check_scorers([task for task in tasks if task.target is not None], folder, trust=settings.trust)
+                done = on_start(graph.name, len(tasks))
 
-            async def one(task: Task) -> tuple[Row, bool]:
-                played = await runtime.play(graph, task.input, key=task.id, task_id=task.id, seed=seed)
-                scored = None if task.target is None else runtime.score(task, played)
-                row = Row(
-                    task_id=task.id,
-                    reply=played.reply,
-                    error=None if played.error is None else str(played.error),
-                    faults=played.faults,
-                    score=scored,
-                    paid_nano=played.paid_nano,
-                    list_nano=played.spent.list_nano,
-                    seconds=played.latency_seconds,
+                async def one(task: Task) -> Row:
+                    played = await runtime.play(
+                        graph, task.input, key=task.id, task_id=task.id, seed=seed, listener=listener
+                    )
+                    done()
+                    waits = isinstance(played.error, Paused)
+                    return Row.of(task, played, None if task.target is None or waits else runtime.score(task, played))
+
+                rows = await asyncio.gather(*(one(task) for task in tasks))
+                return Answered(
+                    run_id=runtime.run_id,
+                    rows=tuple(rows),
+                    paid_nano=runtime.ledger.spent,
+                    forecast=forecast,
+                    actual=came_to(runtime),
+                    questions=open_questions(opened, runtime.run_id)
+                    if any(row.state == PAUSED for row in rows)
+                    else (),
                 )
-                return row, isinstance(played.error, BudgetError)
+        except Paused:  # it waits for answers, and none came
+            assert resume is not None, "only a run that is resumed can wait for answers before it begins"
+            run_id = opened.find_run(resume)
+            books = Ledger(None)
+            books.replay(line.entry for line in opened.ledger_entries(run_id))
+            return Answered(run_id=run_id, rows=(), paid_nano=books.spent, questions=open_questions(opened, run_id))
 
-            ended = await asyncio.gather(*(one(task) for task in tasks))
-            return Answered(
-                run_id=runtime.run_id,
-                rows=tuple(row for row, _ in ended),
-                paid_nano=runtime.ledger.spent,
-                ran_out=any(short for _, short in ended),
-            )
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a run was asked to do."""
+
+    graph: AgentGraph
+    tasks: Sequence[Task]
+    settings: Settings
+    folder: Path | None
+    max_cost_usd: Decimal | str | int | None
+    seed: int
+    resume: str | None
+    answers: Sequence[str]
+
+    def opened(self, store: Store) -> AbstractAsyncContextManager[Runtime]:
+        """The run, about to begin or to go on."""
+        asked = {"team": content_hash(self.graph), "tasks": tasks_hash(self.tasks), "seed": self.seed}
+        return Runtime.opened(
+            "run",
+            store=store,
+            settings=self.settings,
+            folder=self.folder,
+            cap_nano=None if self.max_cost_usd is None else nano(self.max_cost_usd),
+            inputs={**asked, **self.settings.inputs()},
+            resume=self.resume,
+            answers=self.answers,
+        )
 
 
 def open_team(team: AgentGraph | str | Path, folder: Path | None = None) -> tuple[AgentGraph, Path | None]:

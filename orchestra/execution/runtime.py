@@ -6,66 +6,47 @@ paid for is reused, what was in flight is booked as unknown and asked again.
 """
 
 import asyncio
-import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from graphs import AgentGraph, AgentNode, RouterNode, Tool, ToolNode, check
-from graphs.documents import document
+from graphs import AgentGraph, check
 from graphs.identity import content_hash
 from orchestra.agents.tools import ToolPool, check_trusted
 from orchestra.benchmarks.scorers import score
 from orchestra.benchmarks.tasks import Task
-from orchestra.errors import BudgetError, EpisodeError, InputError, UnknownPrice
+from orchestra.errors import BudgetError, EpisodeError, InputError, Paused, UnknownPrice
+from orchestra.execution.admission import Turnstiles
 from orchestra.execution.calls import Calls
-from orchestra.execution.langgraph import Application, application, play_through
+from orchestra.execution.ending import TasksInside, ending, state_after
+from orchestra.execution.events import Listener
+from orchestra.execution.langgraph import application, play_through
+from orchestra.execution.leases import run_purse
+from orchestra.execution.opening import begun, new_run_id
+from orchestra.execution.people import write_answers
 from orchestra.execution.play import Play, Spent
+from orchestra.execution.played import Played
+from orchestra.execution.recording import Recording
 from orchestra.execution.settings import STATE_PRICE, Settings, opened_model
-from orchestra.ledger import Entry, Ledger
+from orchestra.execution.teams import Team, askers_of, models_of, tools_of
+from orchestra.execution.timing import Deadline, within
+from orchestra.ledger import Ledger
 from orchestra.models.protocol import Model
 from orchestra.traces import names
+from orchestra.traces.exporting import exporting
 from orchestra.traces.journal import Journal
 from orchestra.traces.records import Attribute
 from orchestra.traces.spans import Span, Tracer
-from orchestra.traces.store import Fact, LedgerEntry, RunRecord, Store
+from orchestra.traces.store import Fact, RunRecord, Store
 
+__all__ = ["Played", "Runtime", "models_of", "new_run_id", "tools_of"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """How one play ended."""
-
-    episode_id: str
-    span_id: str
-    reply: str | None
-    """`None` when it failed."""
-    error: BaseException | None
-    faults: tuple[str, ...]
-    """Tools that failed without ending the play."""
-    spoke: frozenset[str]
-    """Nodes that had something to say."""
-    spent: Spent
-    paid_nano: int
-    """What the ledger paid, in nano-USD, earlier attempts of the run included."""
-    latency_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Team:
-    """A graph that was checked, ready to be played any number of times."""
-
-    graph: AgentGraph
-    application: Application
-    hash: str
-    folder: Path | None
-    document: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "document", document(self.graph))
+Noted = TypeVar("Noted")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,14 +63,23 @@ class Runtime:
     folder: Path | None
     tallies: dict[str, Spent] = field(default_factory=dict)
     """What the calls of each purse came to, by ledger path."""
+    asks: bool = False
+    """Whether a person may be asked; where a search or an evaluation plays, nobody is there to answer."""
+    recording: Recording | None = None
+    """What the run is recorded to, or told again from; `None` is neither."""
     asked_before: frozenset[str] = frozenset()
     """Hashes of the requests of earlier attempts: their replies were paid for by this run, not borrowed."""
     _models: dict[str, Model] = field(default_factory=dict)
-    _teams: dict[int, "_Team"] = field(default_factory=dict)
+    _teams: dict[int, Team] = field(default_factory=dict)
+    _ends: Counter[str] = field(default_factory=Counter)
+    """How many plays ended in which state."""
+    _playing: TasksInside = field(default_factory=TasksInside)
+    _deadline: Deadline = field(init=False)
     _slots: asyncio.Semaphore = field(init=False)
     _calls: Calls = field(init=False)
 
     def __post_init__(self) -> None:
+        self._deadline = Deadline(self.settings.run_seconds)
         self._slots = asyncio.Semaphore(self.settings.concurrency)
         self._calls = Calls(
             store=self.store,
@@ -98,6 +88,10 @@ class Runtime:
             pool=self.pool,
             open_model=self.model,
             use_cache=self.settings.use_cache,
+            retry=self.settings.retry,
+            turnstiles=Turnstiles(self.settings.limits),
+            recording=self.recording,
+            rerun_tools=self.settings.rerun_tools,
             _met=set(self.asked_before),
         )
 
@@ -112,9 +106,12 @@ class Runtime:
         folder: Path | None = None,
         folders: Sequence[Path] = (),
         cap_nano: int | None = None,
+        lease_nano: int | None = None,
+        ledger: Ledger | None = None,
         inputs: Mapping[str, object] | None = None,
         models: Mapping[str, Model] | None = None,
         resume: str | None = None,
+        answers: Sequence[str] = (),
     ) -> AsyncIterator["Runtime"]:
         """A run, closed at the end whatever happens.
 
@@ -123,45 +120,59 @@ class Runtime:
             folder: where tools' code is looked up first.
             folders: further folders whose code may be called.
             cap_nano: most it may spend, in nano-USD; `None` sets no cap.
+            lease_nano: take it in leases of so much, because other processes lease from this run too; `None` takes it
+                whole.
+            ledger: pays in place of a ledger of its own, such as a lease on another run's money.
             inputs: what the run depends on; a resumed run must be given the same.
             models: open models by name, used before any is looked up; they are closed with the run.
             resume: id of the run to go on with; `None` starts one.
+            answers: to the questions it paused with, in the order it asked them.
 
         Raises:
-            InputError: there is no such run, or it was given other inputs.
+            InputError: there is no such run, it was given other inputs or too few or too many answers, or another
+                process is carrying it out.
+            Paused: it waits for answers and none came; nothing was begun.
         """
         inputs = dict(inputs or {})
-        if resume is None:
-            run_id = new_run_id()
-        else:
-            run_id = store.find_run(resume)
-            _check_same(store, run_id, command, inputs)
-        await store.write(RunRecord(run_id=run_id, command=command, attributes=inputs))
-        ledger = _ledger(store, run_id, cap_nano)
-        journal = Journal(store, run_id)
-        tracer = Tracer(store, run_id)
-        async with ToolPool(
-            (folder, *folders) if folder else tuple(folders), trust=settings.trust, workers=settings.tool_workers
-        ) as pool:
-            runtime = cls(
-                run_id=run_id,
-                settings=settings,
-                store=store,
-                ledger=ledger,
-                tracer=tracer,
-                journal=journal,
-                pool=pool,
-                folder=folder,
-                asked_before=frozenset(entry.request_hash for entry in store.journal(run_id) if entry.request_hash),
-                _models=dict(models or {}),
+        with begun(store, command, inputs, settings, resume) as (run_id, recording):
+            await write_answers(store, run_id, answers)
+            await store.write(RunRecord(run_id=run_id, command=command, attributes=inputs))
+            given = dict(models or {})
+            if recording is not None:
+                given = {name: recording.model(name, partial(given.__getitem__, name)) for name in given}
+            code = (folder, *folders) if folder else tuple(folders)
+            pooled = ToolPool(code, trust=settings.trust, workers=settings.tool_workers)
+            purse = run_purse(
+                store, run_id, cap_nano, recording, given=ledger, lease_nano=lease_nano, resumed=resume is not None
             )
-            try:
-                with tracer.span(names.ATTEMPT, attributes={names.RUN_ID: run_id, names.COMMAND: command}):
-                    yield runtime
-            finally:
-                for model in runtime._models.values():
-                    await model.close()
-                await store.flush()
+            async with exporting(run_id, settings.otlp, settings.on_exported) as export, pooled as pool, purse as own:
+                tracer = Tracer(store, run_id, export=export)
+                runtime = cls(
+                    run_id=run_id,
+                    settings=settings,
+                    store=store,
+                    ledger=own,
+                    tracer=tracer,
+                    journal=Journal(store, run_id),
+                    pool=pool,
+                    folder=folder,
+                    asks=command == "run",
+                    recording=recording,
+                    asked_before=frozenset(entry.request_hash for entry in store.journal(run_id) if entry.request_hash),
+                    _models=given,
+                )
+                try:
+                    described = {names.RUN_ID: run_id, names.COMMAND: command}
+                    with ending(store, run_id, runtime._ends), tracer.span(names.ATTEMPT, attributes=described) as root:
+                        tracer.root = root
+                        try:
+                            yield runtime
+                        finally:  # `gather` and the like go on as soon as the first of many has been cancelled
+                            await runtime._playing.end()
+                finally:
+                    for model in runtime._models.values():
+                        await model.close()
+                    await store.flush()
 
     def model(self, name: str) -> Model:
         """The model called `name`, opened once per run.
@@ -170,7 +181,10 @@ class Runtime:
             InputError: there is no such model.
         """
         if name not in self._models:
-            self._models[name] = opened_model(name, self.settings)
+            if self.recording is None:
+                self._models[name] = opened_model(name, self.settings)
+            else:
+                self._models[name] = self.recording.model(name, lambda: opened_model(name, self.settings))
         return self._models[name]
 
     def priced_model(self, name: str) -> Model:
@@ -198,11 +212,12 @@ class Runtime:
         if id(graph) not in self._teams:
             folder = folder or self.folder
             check(graph)
+            self._check_people(graph)
             for tool in tools_of(graph):
                 check_trusted(tool, folder, self.settings.trust)
             for name in sorted(models_of(graph, self.settings.model)):
                 self.priced_model(name)
-            self._teams[id(graph)] = _Team(graph, application(graph), content_hash(graph), folder)
+            self._teams[id(graph)] = Team(graph, application(graph), content_hash(graph), folder)
         return self._teams[id(graph)].folder
 
     async def play(
@@ -215,6 +230,7 @@ class Runtime:
         task_id: str | None = None,
         seed: int | None = None,
         sample_index: int = 0,
+        listener: Listener | None = None,
     ) -> Played:
         """One play of `graph` at the task `text`; a failure is a result, not an exception.
 
@@ -222,13 +238,42 @@ class Runtime:
             key: names the play within the run, the same on every attempt.
             purse: pays for it; `None` takes the run's ledger.
             task_id: recorded on the episode.
+            listener: told what happens as it happens.
 
         Raises:
             InputError: as `prepare`.
         """
         self.prepare(graph)
-        async with self._slots:
-            return await self._play(graph, text, key, purse or self.ledger, task_id, seed, sample_index)
+        team, purse = self._teams[id(graph)], purse or self.ledger
+        play = Play(
+            graph=graph,
+            task=text,
+            key=key,
+            calls=self._calls,
+            ledger=purse.child(key),
+            folder=team.folder,
+            default_model=self.settings.model,
+            seed=seed,
+            sample_index=sample_index,
+            task_id=task_id,
+            deadline_seconds=self.settings.call_seconds,
+            node_seconds=self.settings.node_seconds,
+            allowances=self.settings.allowances,
+            listener=listener,
+        )
+        with self._playing:
+            async with self._slots:
+                return await self._played(team, play, purse)
+
+    def noted(self, name: str, measure: Callable[[], Noted]) -> Noted:
+        """What `measure` finds, or what it found when the run was recorded.
+
+        Args:
+            name: unique within the run.
+            measure: a clock, a look into the store, or whatever else a second run would find otherwise; JSON can say
+                what it finds.
+        """
+        return measure() if self.recording is None else self.recording.noted(name, measure)
 
     def count(self, purse: Ledger, spent: Spent) -> None:
         """Add calls to what a purse's calls came to."""
@@ -255,124 +300,73 @@ class Runtime:
         """The score of a reply to `task`, in [0, 1]; no reply scores 0."""
         return score(task, reply, folder=self.folder, trust=self.settings.trust)
 
-    async def _play(
-        self,
-        graph: AgentGraph,
-        text: str,
-        key: str,
-        purse: Ledger,
-        task_id: str | None,
-        seed: int | None,
-        sample_index: int,
-    ) -> Played:
-        team = self._teams[id(graph)]
-        own = purse.child(key)
-        play = Play(
-            graph=graph,
-            task=text,
-            key=key,
-            calls=self._calls,
-            ledger=own,
-            folder=team.folder,
-            default_model=self.settings.model,
-            seed=seed,
-            sample_index=sample_index,
-            deadline_seconds=self.settings.call_seconds,
-        )
+    async def _played(self, team: Team, play: Play, purse: Ledger) -> Played:
         reply: str | None = None
         error: BaseException | None = None
         started = time.perf_counter()
-        with self.tracer.span(
-            f"{names.INVOKE_WORKFLOW} {graph.name}", attributes=self._described(team, key, task_id)
-        ) as span:
-            self._announce(span, team, key, text, task_id)
+        title = f"{names.INVOKE_WORKFLOW} {play.graph.name}"
+        with self.tracer.span(title, attributes=self._described(team, play)) as span:
+            self._announce(span, team, play)
             try:
-                reply = await play_through(team.application, play)
-                span.content(names.OUTPUT, reply)
-            except (EpisodeError, BudgetError, TimeoutError) as failure:
-                # A time-out here waited too long for calls in flight to give back what they reserved.
-                error = BudgetError(str(failure)) if isinstance(failure, TimeoutError) else failure
-                span.fail(error)
-                reply = play.said.get(graph.output)
-            span.set(names.LIST_NANO, play.spent.list_nano)
+                reply = await self._reply(team, play)
+            except (EpisodeError, BudgetError, Paused) as failure:
+                error = failure
+                span.fail(failure)
+                reply = None if isinstance(failure, Paused) else play.best_words()
+            except asyncio.CancelledError:
+                reply = play.best_words()
+                raise
+            finally:
+                if reply is not None:
+                    span.content(names.OUTPUT, reply)
+                span.set(names.LIST_NANO, play.spent.list_nano)
+        self._ends[state_after(error)] += 1
         self.count(purse, play.spent)
+        key = play.key
         return Played(
             episode_id=key,
             span_id=span.id,
             reply=reply,
             error=error,
+            partial=error is not None and reply is not None,
             faults=tuple(play.faults),
             spoke=frozenset(play.said),
             spent=play.spent,
-            paid_nano=own.spent,
-            latency_seconds=time.perf_counter() - started,
+            paid_nano=play.ledger.spent,
+            latency_seconds=self.noted(f"seconds of {key}", lambda: time.perf_counter() - started),
         )
 
-    def _described(self, team: "_Team", key: str, task_id: str | None) -> dict[str, Attribute | None]:
+    async def _reply(self, team: Team, play: Play) -> str:
+        left = self._deadline.left_seconds
+        if left is None:
+            return await play_through(team.application, play)
+        late = f"the run took longer than {self._deadline.seconds:g} s; go on with it, or give it more --run-seconds"
+        async with within(left, late):
+            return await play_through(team.application, play)
+
+    def _check_people(self, graph: AgentGraph) -> None:
+        asking = askers_of(graph)
+        if asking and not self.asks:
+            raise InputError(
+                f"node {asking[0]!r} of team {graph.name!r} asks a person, and nobody is there to answer; "
+                f"play it with `orchestra run`, or give the node another tool"
+            )
+
+    def _described(self, team: Team, play: Play) -> dict[str, Attribute | None]:
         return {
             names.OPERATION_NAME: names.INVOKE_WORKFLOW,
+            names.WORKFLOW_NAME: team.graph.name,
             names.AGENT_NAME: team.graph.name,
             names.RUN_ID: self.run_id,
-            names.EPISODE_ID: key,
-            names.TASK_ID: task_id,
+            names.EPISODE_ID: play.key,
+            names.TASK_ID: play.task_id,
             names.TEAM_HASH: team.hash,
             names.SEAT: 0,
         }
 
-    def _announce(self, span: Span, team: "_Team", key: str, text: str, task_id: str | None) -> None:
+    def _announce(self, span: Span, team: Team, play: Play) -> None:
         """Write down that a play begins, so that one that is killed is still an episode."""
-        span.content(names.TASK_INPUT, text)
+        span.content(names.TASK_INPUT, play.task)
         span.content(names.TEAM, team.document)
-        begun = {"episode_id": key, "task_id": task_id, "team": team.graph.name}
+        begun = {"episode_id": play.key, "task_id": play.task_id, "team": team.graph.name}
         self.store.post(Fact(run_id=self.run_id, span_id=None, name=names.FACT_START, value=begun, source="orchestra"))
-
-
-def tools_of(graph: AgentGraph) -> tuple[Tool, ...]:
-    """Every function that `graph` may call."""
-    found: list[Tool] = []
-    for node in graph.nodes:
-        if isinstance(node, ToolNode):
-            found.append(node.tool)
-        elif isinstance(node, AgentNode):
-            found.extend(node.tools)
-        elif isinstance(node, RouterNode) and node.call is not None:
-            found.append(node.call)
-    return tuple(found)
-
-
-def models_of(graph: AgentGraph, default: str) -> frozenset[str]:
-    """Names of the models that `graph` may ask, where `default` stands for those it leaves open."""
-    return frozenset(
-        node.model or graph.model or default
-        for node in graph.nodes
-        if isinstance(node, AgentNode) or (isinstance(node, RouterNode) and node.call is None)
-    )
-
-
-def new_run_id() -> str:
-    """An id that sorts by time and can be typed, such as `20260801-093012-3f9c`."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _check_same(store: Store, run_id: str, command: str, inputs: Mapping[str, object]) -> None:
-    record = store.run(run_id)
-    assert record is not None, "the id comes from the store"
-    if record.command != command:
-        raise InputError(f"run {run_id!r} is a {record.command!r}, not a {command!r}; resume it with that command")
-    before = record.attributes
-    changed = sorted(name for name in {*inputs, *before} if inputs.get(name) != before.get(name))
-    if changed:
-        raise InputError(
-            f"run {run_id!r} was started with other {', '.join(changed)}; give the same, or start a new run"
-        )
-
-
-def _ledger(store: Store, run_id: str, cap_nano: int | None) -> Ledger:
-    """The run's ledger, rebuilt from what earlier attempts wrote; what was in flight is booked in full."""
-    ledger = Ledger(cap_nano, name="run", sink=lambda entry: _post(store, run_id, entry))
-    ledger.replay(record.entry for record in store.ledger_entries(run_id))
-    return ledger
-
-
-def _post(store: Store, run_id: str, entry: Entry) -> None:
-    store.post(LedgerEntry(run_id=run_id, entry=entry))

@@ -1,11 +1,20 @@
 """How a run is carried out, and the models it opens accordingly."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from orchestra.execution.allowances import Allowances
 from orchestra.ledger import Price
 from orchestra.models import open_model
+from orchestra.models.limits import Limits
 from orchestra.models.protocol import Model
+from orchestra.models.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from orchestra.traces.otlp import Exported
 
 DEFAULT_MODEL = "local/smollm2-135m-instruct"
 STATE_PRICE = "state it with --price INPUT,OUTPUT in USD per million tokens (in Python: Settings.price)"
@@ -34,6 +43,27 @@ class Settings:
     """Let files name code outside their own folder and the installed plug-ins."""
     call_seconds: float | None = 120.0
     """Time limit of one model call; `None` waits."""
+    node_seconds: float | None = None
+    """Time limit of one turn of a node, with all its calls; `None` waits."""
+    run_seconds: float | None = None
+    """Time limit of each attempt at a run, counted from its start; `None` waits."""
+
+    allowances: Allowances = field(default_factory=Allowances)
+    """What single agents and tools may use up in an episode, below the run's cap."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By model name, what it may be asked for at once and per minute; `*` holds for each model without its own."""
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    """When a model call that failed is made again; each try is reserved and booked by itself."""
+    rerun_tools: bool = False
+    """On resume, call tools again that are not idempotent and were cut off."""
+    record: Path | None = None
+    """File to write down everything the run hears, so that it can be replayed; `None` writes none."""
+    replay: Path | None = None
+    """Recording to tell again in place of models, tools and network; `None` asks them."""
+    otlp: str | None = None
+    """Collector that spans are sent to besides the store, such as `http://localhost:6006`; `None` sends none."""
+    on_exported: Callable[["Exported"], None] | None = None
+    """Told at the end of a run how many spans the collector took; `None` tells nobody."""
 
     def inputs(self) -> dict[str, object]:
         """What replies depend on; a resumed run must be given the same."""

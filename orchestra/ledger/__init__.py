@@ -3,7 +3,8 @@
 Amounts are integers in nano-USD (a thousand-millionth of a dollar); decimals exist at the edges only, floats nowhere.
 """
 
-from orchestra.ledger.ledger import Entry, Event, Ledger, Reservation, ReservationClosed
+from orchestra.ledger.entries import Entry, Event, Lender, ReservationClosed
+from orchestra.ledger.ledger import Ledger, Reservation
 from orchestra.ledger.money import NANO_PER_USD, nano, show_usd, usd
 from orchestra.ledger.prices import DEFAULT_MACHINE_USD_PER_HOUR, Price
 
@@ -13,6 +14,7 @@ __all__ = [
     "Entry",
     "Event",
     "Ledger",
+    "Lender",
     "Price",
     "Reservation",
     "ReservationClosed",

@@ -8,9 +8,11 @@ checked against the whole chain up to the root, in one step.
 A call that only open reservations stand in the way of waits. Who waits is served first in, first out among those who
 wait for the same ledger: whoever came first holds the ledgers that are too full for it, and nothing that came later may
 take from those, so a large call is not starved by small ones; a sibling whose own chain has room is not held up. A call
-is refused when it could never fit, even if every open reservation were refunded.
+is refused when it could never fit, even if every open reservation were refunded. A call that costs nothing takes
+nothing from anybody: it is never refused and never waits, whatever is used up.
 
-A ledger may be used from several threads: each tree has one lock.
+The cap of a root may be lent, and grow and shrink while the ledger is used (`Lender`): that is how several processes
+share the money of one run. A ledger may be used from several threads: each tree has one lock.
 """
 
 import asyncio
@@ -19,39 +21,14 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-from orchestra.errors import CannotAfford, OrchestraError
+from orchestra.errors import CannotAfford
+from orchestra.ledger.entries import Entry, Event, Lender, ReservationClosed, Sink
 from orchestra.ledger.money import show_usd
 
-Event = Literal["reserve", "settle", "unknown", "release", "overrun"]
-
-
-class ReservationClosed(OrchestraError, ValueError):
-    """A reservation was settled, released or given up before, or belongs to another ledger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the books."""
-
-    ledger: str
-    """Path of the ledger reserved on, such as `run/search/trial-3`; it counts on every ledger above it as well."""
-    reservation_id: str
-    event: Event
-    nano: int
-    """Nano-USD: what was reserved, settled, kept as unknown or refunded; of `overrun`, what the call cost too much."""
-    what: str
-    at: float
-    """Unix seconds."""
-
-
 _PAST_COLUMN: dict[Event, int] = {"settle": 0, "unknown": 1, "overrun": 2}
-
-Sink: TypeAlias = Callable[[Entry], None]
-"""Takes every entry as it is made, in order, while the tree is locked: it queues and returns."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,8 +78,9 @@ class _Tree:
         """In order of arrival."""
         self.past: dict[str, list[int]] = {}
         """By path, what an earlier attempt settled, left unknown and overran by, until that child is made again."""
-        self.prefix = secrets.token_hex(4)
+        self.prefix = secrets.token_hex(8)
         self.counter = itertools.count(1)
+        self.lender: Lender | None = None
 
 
 class Ledger:
@@ -139,6 +117,11 @@ class Ledger:
     def __repr__(self) -> str:
         cap = "no cap" if self.cap is None else f"cap {show_usd(self.cap)}"
         return f"<Ledger {self.path!r}: {cap}, {show_usd(self.spent)} spent, {show_usd(self.reserved)} reserved>"
+
+    @property
+    def tree_id(self) -> str:
+        """What the id of every reservation of this tree begins with, before a dash; unique among all trees."""
+        return self._tree.prefix
 
     @property
     def spent(self) -> int:
@@ -189,6 +172,8 @@ class Ledger:
                 return booked
             waiter = _Waiter(self, nano, what, asyncio.get_running_loop().create_future())
             tree.waiters[waiter] = None
+            if tree.lender is not None:
+                tree.lender.ask()
         try:
             async with asyncio.timeout(deadline_seconds):
                 await waiter.arrived
@@ -254,7 +239,8 @@ class Ledger:
         """Book what an earlier attempt of this run left in the store; call it on the root before anything is reserved.
 
         A reservation that was never closed belongs to a call in flight when the run was killed: it is kept in full as
-        unknown, and that is written down. Children made again under their old names start where they were; an overrun
+        unknown, and that is written down. What is closed twice (a process that was taken for dead settled late) counts
+        as it was closed first. Children made again under their old names start where they were; an overrun
         still stops everything under its cap.
         """
         with self._tree.lock:
@@ -262,8 +248,7 @@ class Ledger:
             for entry in entries:
                 if entry.event == "reserve":
                     in_flight[entry.reservation_id] = entry
-                else:
-                    in_flight.pop(entry.reservation_id, None)
+                elif entry.event == "overrun" or in_flight.pop(entry.reservation_id, None) is not None:
                     self._book_past(entry)
             for lost in in_flight.values():
                 kept = Entry(lost.ledger, lost.reservation_id, "unknown", lost.nano, lost.what, time.time())
@@ -285,9 +270,42 @@ class Ledger:
         for depth in range(2, len(parts) + 1):
             self._tree.past.setdefault("/".join(parts[:depth]), [0, 0, 0])[column] += entry.nano
 
+    def borrow(self, lender: Lender) -> None:
+        """Let the cap of this root be what `lender` lends; `lend` and `hand_back` change it."""
+        with self._tree.lock:
+            assert len(self._chain) == 1, "only a root is lent to: a child is a limit on its parent"
+            self._tree.lender = lender
+
+    def lend(self, nano: int) -> None:
+        """Raise the cap by `nano`, or only look at those who wait again: the lender knows more now."""
+        with self._tree.lock:
+            self.cap = _cap(self) + nano
+            self._serve()
+
+    def hand_back(self, keep_nano: int = 0) -> int:
+        """Lower the cap to what is spent and reserved, and `keep_nano` if it was that high; the cap there is now."""
+        with self._tree.lock:
+            self.cap = min(_cap(self), self.spent + self.reserved + keep_nano)
+            return self.cap
+
+    def lacking(self) -> tuple[int, int]:
+        """Nano-USD by which the cap is too low: for who waits longest at this root, and for all who wait."""
+        with self._tree.lock:
+            room = _cap(self) - self.spent - self.reserved
+            amounts = [waiter.nano for waiter in self._tree.waiters]
+        first = next((nano - room for nano in amounts if nano > room), 0)
+        return first, max(first, sum(amounts) - room) if first else 0
+
     def _refusal(self, nano: int, what: str) -> CannotAfford | None:
+        if not nano:
+            return None
+        lender = self._tree.lender
+        if lender is not None and (lost := lender.lost) is not None:
+            return CannotAfford(f"{what}: {lost}")
         for ledger in self._capped:
             cap = _cap(ledger)
+            if lender is not None and ledger is self._chain[-1]:
+                cap = max(cap, lender.most)
             if ledger.overrun:
                 return CannotAfford(
                     f"{what}: ledger {ledger.path!r} takes no more reservations, because a call cost more than was "
@@ -367,8 +385,7 @@ class Ledger:
     def _write(self, reservation: Reservation, event: Event, nano: int) -> None:
         sink = reservation.ledger._sink
         if sink is not None:
-            entry = Entry(reservation.ledger.path, reservation.id, event, nano, reservation.what, time.time())
-            sink(entry)
+            sink(Entry(reservation.ledger.path, reservation.id, event, nano, reservation.what, time.time()))
 
 
 def _cap(ledger: Ledger) -> int:

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -54,6 +55,9 @@ litellm.suppress_debug_info = True
 litellm.disable_streaming_logging = True
 litellm.disable_aiohttp_transport = True  # its sessions outlive the event loop and warn; httpx's are closed below
 litellm.num_retries = 0
+litellm.REPEATED_STREAMING_CHUNK_LIMIT = (
+    sys.maxsize
+)  # it calls a reply that repeats itself a failure: paid for, and lost
 litellm.callbacks = []
 
 LOCAL_PROVIDERS = frozenset(
@@ -255,11 +259,10 @@ class LitellmModel:
                 reply.finish_reason = None
         except TimeoutError as cause:
             raise ModelError(
-                f"{self._name} did not finish within {request.deadline_seconds} s; give the call a longer deadline",
-                retryable=True,
+                f"{self._name} did not finish within {request.deadline_seconds} s; give the call a longer deadline"
             ) from cause
         except Exception as cause:  # the boundary to a provider: whatever it raises is the model's failure
-            raise model_error(self._name, cause) from cause
+            raise model_error(self._name, cause, begun=answer is not None) from cause
         finally:
             if answer is not None:
                 with contextlib.suppress(Exception):

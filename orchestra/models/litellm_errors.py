@@ -1,52 +1,65 @@
-"""What a provider's failure means: whether the same call may succeed later, how long to wait, and what to do."""
+"""What LiteLLM's errors mean.
 
-import time
-from email.utils import parsedate_to_datetime
+It raises one family for all providers and makes statuses up, so the status and headers that count are those of the
+answer that came over the wire, found below its errors; where none came, it may be that nothing was ever sent.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 from orchestra.errors import ModelError
+from orchestra.models.statuses import status_error
 
-RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""HTTP answers after which the same call may succeed."""
-
-ADVICE = {
-    400: "the request does not suit this model; check its sampling and tools",
-    401: "set the provider's API key (orchestra doctor names the variable)",
-    403: "the key may not use this model; ask the provider for access",
-    404: "check the model's name and the server's address",
-    429: "the provider asks to slow down",
-}
-"""What to do, by HTTP status."""
+_NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
+"""What httpx raises before a request has left."""
 
 
-def model_error(name: str, cause: Exception) -> ModelError:
-    """`cause`, raised while calling the model `name`, as the runtime understands it."""
+def model_error(name: str, cause: Exception, *, begun: bool = False) -> ModelError:
+    """`cause`, raised while calling the model `name`, as the runtime understands it.
+
+    Args:
+        name: of the model.
+        cause: whatever was raised.
+        begun: whether the answer had begun with status 200: then it was served, whatever is said later.
+    """
+    error = _model_error(name, cause)
+    if begun:
+        error.served = None
+    return error
+
+
+def _model_error(name: str, cause: Exception) -> ModelError:
+    kind = type(cause).__name__
+    below = [error for error in _chain(cause) if type(error).__module__.partition(".")[0] == "httpx"]
+    for error in below:
+        answer: Any = getattr(error, "response", None)
+        if type(error).__name__ == "HTTPStatusError" and answer is not None:
+            return status_error(name, answer.status_code, str(cause), kind=kind, headers=answer.headers)
     status = getattr(cause, "status_code", None)
-    spent = "insufficient_quota" in str(cause) or "exceeded your current quota" in str(cause)
-    unreachable = type(cause).__name__ in ("APIConnectionError", "Timeout", "APIError") and status not in ADVICE
-    retryable = not spent and (status in RETRYABLE_STATUS or unreachable)
-    advice = "the account's credit is used up" if spent else ADVICE.get(status or 0, "the server failed")
+    if not below and isinstance(status, int) and 400 <= status < 500 and status not in (408, 499):
+        return status_error(name, status, str(cause), kind=kind)  # refused by LiteLLM itself: nothing was sent
     said = " ".join(str(cause).split())[:300]
-    return ModelError(
-        f"{name} failed ({type(cause).__name__}{f', HTTP {status}' if status else ''}): {said}; {advice}",
-        retryable=retryable,
-        retry_after_seconds=retry_after_seconds(cause),
+    if any(type(error).__name__ in _NOT_SENT for error in below):
+        advice = "check the server's address and that it runs"
+        return ModelError(f"{name} could not be reached ({kind}): {said}; {advice}", retryable=True, served=False)
+    return ModelError(f"{name} failed ({kind}): {said}; the server failed", retryable=_is_the_server_s(cause, below))
+
+
+def _is_the_server_s(cause: Exception, below: list[BaseException]) -> bool:
+    """Whether the call failed on its way or at the server, rather than in what was asked."""
+    return bool(below) or type(cause).__name__ in (
+        "APIConnectionError",
+        "APIError",
+        "InternalServerError",
+        "MidStreamFallbackError",
+        "Timeout",
     )
 
 
-def retry_after_seconds(cause: Exception) -> float | None:
-    """How long the server asked to wait: its `Retry-After` header, in seconds or as a date; `None` without one."""
-    for source in (getattr(cause, "response", None), cause):
-        headers: Any = getattr(source, "headers", None) or getattr(source, "litellm_response_headers", None)
-        said = headers.get("retry-after") if hasattr(headers, "get") else None
-        if said is None:
-            continue
-        try:
-            return max(0.0, float(said))
-        except ValueError:
-            pass
-        try:
-            return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-        except (TypeError, ValueError):
-            continue
-    return None
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those it was raised from or after, the last raised first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

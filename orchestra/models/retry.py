@@ -2,7 +2,8 @@
 
 The decision is a pure function of the policy, the attempt, the error and a given random generator; the waiting is a
 function passed in. A retry is a new call: whoever calls `with_retries` reserves each attempt on the ledger anew, which
-is why client libraries' own retries are set to 0.
+is why client libraries' own retries are set to 0. A server that is merely busy (429, 503, 529) is asked more often than
+one that fails: its refusals cost nothing, while after a failure the call stays booked, because it may have been served.
 
 Source: Brooker 2015, "Exponential Backoff And Jitter", AWS Architecture Blog ("full jitter":
 `sleep = random_between(0, min(cap, base * 2 ** attempt))`).
@@ -29,7 +30,9 @@ class RetryPolicy:
     """
 
     attempts: int = 4
-    """Calls in all, the first included; 1 never tries again."""
+    """Calls that may fail, the last included; 1 never tries again. Refusals of a busy server do not count."""
+    refusals: int = 16
+    """Times the server may say that it is busy, the last included: with the waits below, some two minutes."""
     first_seconds: float = 0.5
     """Longest wait after the first failure; doubles with each one."""
     longest_seconds: float = 20.0
@@ -38,8 +41,14 @@ class RetryPolicy:
     """A server that asks for a longer wait than this is not waited for."""
 
     def __post_init__(self) -> None:
-        if not (self.attempts >= 1 and 0 <= self.first_seconds <= self.longest_seconds <= self.patience_seconds):
-            raise ValueError(f"need attempts >= 1 and 0 <= first <= longest <= patience, got {self}")
+        calls = min(self.attempts, self.refusals)
+        if not (calls >= 1 and 0 <= self.first_seconds <= self.longest_seconds <= self.patience_seconds):
+            raise ValueError(f"need attempts >= 1, refusals >= 1 and 0 <= first <= longest <= patience, got {self}")
+
+    @property
+    def most(self) -> int:
+        """Most calls there can be."""
+        return self.attempts + self.refusals - 1
 
 
 def wait_seconds(policy: RetryPolicy, attempt: int, error: Exception, rng: random.Random) -> float | None:
@@ -47,11 +56,13 @@ def wait_seconds(policy: RetryPolicy, attempt: int, error: Exception, rng: rando
 
     Args:
         policy: how patient the caller is.
-        attempt: which call failed, from 1.
+        attempt: which of the calls that failed this way it was, from 1.
         error: only a `ModelError` that says it is retryable is tried again.
         rng: where the jitter comes from.
     """
-    if attempt >= policy.attempts or not isinstance(error, ModelError) or not error.retryable:
+    if not isinstance(error, ModelError) or not error.retryable:
+        return None
+    if attempt >= (policy.refusals if error.busy else policy.attempts):
         return None
     jitter = rng.uniform(0.0, min(policy.longest_seconds, policy.first_seconds * 2.0 ** min(attempt - 1, 64)))
     asked = error.retry_after_seconds
@@ -78,13 +89,13 @@ async def with_retries(
     Raises:
         Exception: of the last attempt, as it was raised.
     """
-    attempt = 1
+    failures = refusals = 0
     while True:
         try:
-            return await call(attempt)
+            return await call(failures + refusals + 1)
         except ModelError as error:
-            wait = wait_seconds(policy, attempt, error, rng)
+            failures, refusals = failures + (not error.busy), refusals + error.busy
+            wait = wait_seconds(policy, refusals if error.busy else failures, error, rng)
             if wait is None:
                 raise
         await sleep(wait)
-        attempt += 1

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     )
     from orchestra.traces.spans import Span, Tracer, current_span
     from orchestra.traces.store import Store, StoreFailed
+    from orchestra.traces.succession import Continuity, continuity
 
 _HOMES = {
     "SCHEMA_VERSION": "episode",
     "BlobRecord": "records",
     "CacheEntry": "records",
+    "Continuity": "succession",
     "Episode": "episode",
     "Fact": "records",
     "Journal": "journal",
@@ -44,6 +46,7 @@ _HOMES = {
     "Tracer": "spans",
     "Transcript": "episode",
     "Turn": "episode",
+    "continuity": "succession",
     "current_span": "spans",
     "episodes": "fold",
 }
@@ -52,6 +55,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "BlobRecord",
     "CacheEntry",
+    "Continuity",
     "Episode",
     "Fact",
     "Journal",
@@ -69,6 +73,7 @@ __all__ = [
     "Tracer",
     "Transcript",
     "Turn",
+    "continuity",
     "current_span",
     "episodes",
 ]

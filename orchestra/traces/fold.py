@@ -1,8 +1,9 @@
 """The fold from spans and facts to episodes: one function, for our runs and for other applications' traces.
 
 Our spans say which episode, seat and node they belong to, and hand it on to the spans below them, so that an episode
-whose root never ended is still put together. A trace without any `orchestra.*` attribute is somebody else's: it is one
-episode, its chat spans are the turns, and `gen_ai.agent.name` tells the nodes.
+whose root never ended is still put together. A trace without any `orchestra.*` attribute (but for those an import adds)
+is somebody else's: `orchestra.traces.gathering` tells which of them are one episode, chat spans are the turns, and
+`gen_ai.agent.name` tells the nodes; where nobody is named, each system prompt is a node.
 
 What was played again by a resumed run is counted once: the spans below the root that ended last.
 """
@@ -13,9 +14,10 @@ from typing import Any
 
 from orchestra.traces import names
 from orchestra.traces.episode import Episode, Score, Seat, ToolUse, Transcript, Turn
+from orchestra.traces.gathering import gathered, others_traces, told_twice, tops
 from orchestra.traces.messages import messages_from
 from orchestra.traces.records import Fact, SpanRecord
-from orchestra.traces.turns import CHATS, Blobs, Contents, failure, operation, tool_use_from, turn_from
+from orchestra.traces.turns import CHATS, Blobs, Contents, completed, failure, operation, tool_use_from, turn_from
 
 INTERRUPTED = "it has a beginning and no end: the run was killed, or is still going"
 """Error of an episode that was started and never ended."""
@@ -73,7 +75,8 @@ class _Play:
 
 def _episodes_of_run(run: _Run, contents: Contents) -> list[Episode]:
     plays = list(_plays(run))
-    found = [_episode(play, _facts_about(play, run.facts, alone=len(plays) == 1), contents) for play in plays]
+    facts = _Told(run.facts)
+    found = [_episode(play, facts.about(play, alone=len(plays) == 1), contents) for play in plays]
     told = {play.episode_id for play in plays}
     for fact in run.facts:
         started = fact.value.get("episode_id") if isinstance(fact.value, dict) else None
@@ -87,22 +90,20 @@ def _episodes_of_run(run: _Run, contents: Contents) -> list[Episode]:
 
 
 def _plays(run: _Run) -> Iterator[_Play]:
-    traces: dict[str, list[SpanRecord]] = {}
+    theirs = others_traces(run.spans)
+    groups: dict[tuple[str, str], list[SpanRecord]] = {}
     for span in run.spans:
-        traces.setdefault(span.trace_id, []).append(span)
-    for trace_id, spans in traces.items():
-        if any(key.startswith(names.OURS) for span in spans for key in span.attributes):
-            groups: dict[str, list[SpanRecord]] = {}
-            for span in spans:
-                if (episode_id := span.attributes.get(names.EPISODE_ID)) is not None:
-                    groups.setdefault(str(episode_id), []).append(span)
-            for episode_id, group in groups.items():
-                yield _last_attempt(run, episode_id, group)
-        elif any(operation(span) in CHATS for span in spans):
-            ids = frozenset(span.span_id for span in spans)
-            roots = [span for span in spans if span.parent_id not in ids]
-            root = roots[0] if len(roots) == 1 else None
-            yield _Play(run.run_id, trace_id, spans, root, foreign=True, everything=ids)
+        if span.trace_id not in theirs and (episode_id := span.attributes.get(names.EPISODE_ID)) is not None:
+            groups.setdefault((span.trace_id, str(episode_id)), []).append(span)
+    for (_, episode_id), group in groups.items():
+        yield _last_attempt(run, episode_id, group)
+    for group in gathered(theirs):
+        group.sort(key=lambda span: span.start_ns)
+        roots = tops(group)
+        wholes = [span for span in roots if operation(span) == names.INVOKE_WORKFLOW]
+        root = roots[0] if len(roots) == 1 else wholes[0] if len(wholes) == 1 else None
+        ids = frozenset(span.span_id for span in group)
+        yield _Play(run.run_id, group[0].trace_id, group, root, foreign=True, everything=ids)
 
 
 def _last_attempt(run: _Run, episode_id: str, group: list[SpanRecord]) -> _Play:
@@ -121,14 +122,30 @@ def _last_attempt(run: _Run, episode_id: str, group: list[SpanRecord]) -> _Play:
     return _Play(run.run_id, episode_id, recent, None, foreign=False, everything=everything)
 
 
-def _facts_about(play: _Play, facts: Sequence[Fact], *, alone: bool) -> list[Fact]:
-    about = []
-    for fact in facts:
-        named = fact.value.get("episode_id") if isinstance(fact.value, dict) else None
-        whole_run = fact.span_id is None and named is None and alone
-        if fact.span_id in play.everything or named == play.episode_id or whole_run:
-            about.append(fact)
-    return about
+class _Told:
+    """The facts of a run by what they are about; a run of many episodes has many facts."""
+
+    def __init__(self, facts: Sequence[Fact]) -> None:
+        self._whole_run: list[tuple[int, Fact]] = []
+        self._by_span: dict[str, list[tuple[int, Fact]]] = {}
+        self._by_episode: dict[str, list[tuple[int, Fact]]] = {}
+        for number, fact in enumerate(facts):
+            named = fact.value.get("episode_id") if isinstance(fact.value, dict) else None
+            if fact.span_id is not None:
+                self._by_span.setdefault(fact.span_id, []).append((number, fact))
+            if isinstance(named, str):
+                self._by_episode.setdefault(named, []).append((number, fact))
+            if fact.span_id is None and named is None:
+                self._whole_run.append((number, fact))
+
+    def about(self, play: _Play, *, alone: bool) -> list[Fact]:
+        """The facts about an episode, in the order they were learnt; those about the run too when it is `alone`."""
+        found = dict(self._by_episode.get(play.episode_id, ()))
+        for span_id in play.everything:
+            found.update(self._by_span.get(span_id, ()))
+        if alone:
+            found.update(self._whole_run)
+        return [found[number] for number in sorted(found)]
 
 
 def _never_ended(run_id: str, episode_id: str, start: Fact) -> Episode:
@@ -194,14 +211,33 @@ def _seat_of(span: SpanRecord) -> int:
     return int(seat) if isinstance(seat, int) or (isinstance(seat, str) and seat.isdigit()) else 0
 
 
-def _node_of(play: _Play, span: SpanRecord) -> str:
+def _node_of(play: _Play, span: SpanRecord) -> str | None:
+    """The node a span belongs to; `None` when another application does not say."""
     if not play.foreign:
         return str(span.attributes.get(names.NODE) or "")
     for around in play.upwards(span):
         name = around.attributes.get(names.AGENT_NAME)
         if name and (around is span or operation(around) == names.INVOKE_AGENT):
             return str(name)
-    return "agent"
+    return None
+
+
+class _Voices:
+    """Names for agents nobody named: one for each system prompt, and a tool goes to whoever called for it."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._callers: dict[str, str] = {}
+        self._last = "agent"
+
+    def of(self, span: SpanRecord, turn: Turn | None) -> str:
+        if turn is None:
+            return self._callers.get(str(span.attributes.get(names.TOOL_CALL_ID)), self._last)
+        prompt = "\n".join(message.content for message in turn.messages if message.role == "system")
+        number = len(self._names) + 1
+        self._last = self._names.setdefault(prompt, "agent" if number == 1 else f"agent-{number}")
+        self._callers.update({call.id: self._last for call in turn.tool_calls if call.id is not None})
+        return self._last
 
 
 def _transcripts(play: _Play, contents: Contents, rewards: Mapping[str, float]) -> tuple[Transcript, ...]:
@@ -209,21 +245,29 @@ def _transcripts(play: _Play, contents: Contents, rewards: Mapping[str, float]) 
     uses: dict[tuple[int, str], list[ToolUse]] = {}
     kinds: dict[tuple[int, str], str | None] = {}
     said: dict[tuple[int, str], list[str]] = {}
+    voices = _Voices()
     for span in sorted(play.spans, key=lambda span: (span.start_ns, span.end_ns)):
         what = operation(span)
         if what not in (*CHATS, names.EXECUTE_TOOL, names.INVOKE_AGENT):
             continue
         if play.foreign and what == names.INVOKE_AGENT:
             continue  # an agent that only calls others: those have turns
-        key = (_seat_of(span), _node_of(play, span))
+        if play.foreign and what in CHATS and told_twice(span, play.upwards(span)):
+            continue
+        turn = turn_from(span, contents, rewards.get(span.span_id)) if what in CHATS else None
+        node = _node_of(play, span)
+        key = (_seat_of(span), voices.of(span, turn) if node is None else node)
         kind = span.attributes.get(names.NODE_KIND)
         kinds[key] = kinds.get(key) or (None if kind is None else str(kind))
-        if what in CHATS:
-            turns.setdefault(key, []).append(turn_from(span, contents, rewards.get(span.span_id)))
+        if turn is not None:
+            turns.setdefault(key, []).append(turn)
         elif what == names.EXECUTE_TOOL:
             uses.setdefault(key, []).append(tool_use_from(span, contents))
         elif isinstance(passed_on := contents.of(span, names.OUTPUT), str):
             said.setdefault(key, []).append(passed_on)
+    if play.foreign:
+        everything = [turn for of_node in turns.values() for turn in of_node]
+        uses = {key: list(completed(of_node, everything)) for key, of_node in uses.items()}
     return tuple(
         Transcript(
             seat=key[0],
@@ -259,7 +303,8 @@ def _seat(
     adapters = tuple(dict.fromkeys(turn.adapter for turn in turns if turn.adapter is not None))
     reward = rewards.get(f"seat {number}")
     if span is None:
-        return Seat(seat=number, adapters=adapters, reward=reward)
+        said = _last_reply(turns) if play.foreign and len({one.trace_id for one in play.spans}) > 1 else None
+        return Seat(seat=number, adapters=adapters, output=said, reward=reward)
     graph = contents.of(span, names.TEAM)
     name = span.attributes.get(names.AGENT_NAME) or span.name.partition(" ")[2]
     team_hash = span.attributes.get(names.TEAM_HASH)
@@ -282,9 +327,11 @@ def _output(span: SpanRecord, play: _Play, turns: Sequence[Turn], contents: Cont
             return said
         if isinstance(said, list) and said:
             return messages_from(said)[-1].content
-    if play.foreign and turns:
-        return max(turns, key=lambda turn: turn.started_ns).reply
-    return None
+    return _last_reply(turns) if play.foreign else None
+
+
+def _last_reply(turns: Sequence[Turn]) -> str | None:
+    return max(turns, key=lambda turn: turn.started_ns).reply if turns else None
 
 
 def _input(play: _Play, transcripts: Sequence[Transcript], contents: Contents) -> Any:
@@ -326,7 +373,14 @@ def _evaluations(play: _Play) -> Iterator[Score]:
 
 def _as_scores(facts: Sequence[Fact], wanted: set[str] | None) -> tuple[Score, ...]:
     """Facts of the wanted names; `None` wants those that have no place of their own in an episode."""
-    placed = {names.FACT_SCORE, names.FACT_REWARD, names.FACT_START, names.FACT_ERROR}
+    placed = {
+        names.FACT_SCORE,
+        names.FACT_REWARD,
+        names.FACT_START,
+        names.FACT_END,
+        names.FACT_QUESTION,
+        names.FACT_ERROR,
+    }
     return tuple(
         Score(name=fact.name, value=fact.value, source=fact.source, at=fact.at, span_id=fact.span_id)
         for fact in facts

@@ -61,7 +61,7 @@ class Journal:
 
         Args:
             key: the same for the same call in every attempt.
-            kind: `model` or `tool`.
+            kind: `model`, `tool` or `person`.
             request_hash: digest of what is asked.
             reserved_nano: what its reservation holds, in nano-USD.
 

@@ -57,6 +57,23 @@ def output_messages(
     return [{"role": "assistant", "parts": parts, "finish_reason": finish_reason or "unknown"}]
 
 
+def with_parts(messages: Iterable[object]) -> list[dict[str, object]]:
+    """Messages with plain `role` and `content`, as clients of a model write them, in the conventions' shape."""
+    shaped: list[dict[str, object]] = []
+    for item in messages:
+        if not isinstance(item, Mapping):
+            shaped.append({"role": "user", "parts": [_text_part(item)]})
+            continue
+        role = str(item.get("role", "user"))
+        parts = _parts_of_plain(item, _ROLES.get(role.lower(), "user"))
+        shaped.append({"role": role, "parts": [_text_part(part) if isinstance(part, str) else part for part in parts]})
+    return shaped
+
+
+def _text_part(text: object) -> dict[str, object]:
+    return {"type": "text", "content": text}
+
+
 def messages_from(content: object) -> tuple[Message, ...]:
     """The messages an attribute of a chat span holds, whoever wrote it; empty when there are none."""
     if isinstance(content, str):

@@ -7,7 +7,7 @@ such a name. A change of names is a change of `VERSION`, which every span's reso
 
 from typing import Final
 
-VERSION: Final = "genai-0.1.0+orchestra-1"
+VERSION: Final = "genai-0.1.0+orchestra-2"
 """Of the conventions followed, and of our additions."""
 
 # Span names. The part after the blank is the team's, node's, model's or tool's name.
@@ -27,6 +27,8 @@ CONVERSATION_ID: Final = "gen_ai.conversation.id"
 AGENT_NAME: Final = "gen_ai.agent.name"
 AGENT_DESCRIPTION: Final = "gen_ai.agent.description"
 AGENT_VERSION: Final = "gen_ai.agent.version"
+WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+"""Of a workflow span, whose team is its `gen_ai.agent.name` too: drafts of the convention differ in which it is."""
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
@@ -55,6 +57,7 @@ TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
+STATUS_CODE: Final = "http.response.status_code"
 
 # Ours.
 RUN_ID: Final = "orchestra.run.id"
@@ -79,6 +82,10 @@ OUTPUT: Final = "orchestra.output"
 """Content: what was said in the end, by the team or by a node."""
 TOKEN_IDS: Final = "orchestra.token_ids"
 """Content: `{"prompt": [int], "reply": [int], "logprobs": [float]}`, each absent or null where not captured."""
+TOKEN_IDS_MISSING: Final = "orchestra.token_ids.missing"
+"""Why ids that a server sent could not be kept as the turn's."""
+CALL: Final = "orchestra.call"
+"""Of a span of another application: the run and the span of the call a proxy kept for it, `<run>/<span>`."""
 PAID_NANO: Final = "orchestra.paid_nano"
 """Nano-USD the ledger paid; 0 for a cache hit."""
 LIST_NANO: Final = "orchestra.list_nano"
@@ -87,14 +94,25 @@ CACHED: Final = "orchestra.cached"
 SAMPLE_INDEX: Final = "orchestra.sample.index"
 ADAPTER: Final = "orchestra.adapter"
 """Name and version of the adapter over the base weights."""
+FAILED_ATTEMPTS: Final = "orchestra.failed_attempts"
+"""Content: of a model call, `[{"error", "booked_nano", "served", "retry_after_seconds"}]` of every attempt that failed,
+in order; what was booked for them is owed besides `PAID_NANO`, which is for the answer alone."""
+USAGE_DOUBT: Final = "orchestra.usage_doubt"
+"""What was wrong with the server's count of tokens, where it cannot be true."""
 LEDGER: Final = "orchestra.ledger"
 RESERVATION: Final = "orchestra.ledger.reservation"
 REDACTED: Final = "orchestra.redacted"
 """True where the redactor changed something; token ids and log-probabilities are gone then."""
 NAMES_VERSION: Final = "orchestra.names.version"
 
+CUT: Final = "orchestra.export.cut"
+"""On an exported span: `key=digest` of every content that was too long for it; the store holds the whole."""
+
 OURS: Final = "orchestra."
 """Prefix of every attribute a foreign application does not set."""
+
+ADDED: Final = frozenset({TOKEN_IDS, TOKEN_IDS_MISSING, CALL, REDACTED})
+"""Those that are added to a foreign application's spans when they are imported."""
 
 INHERITED: Final = (EPISODE_ID, SEAT, NODE, ROUND, STEP)
 """Attributes a span takes from its parent, so that a span whose parent never ended still knows where it belongs."""
@@ -105,5 +123,10 @@ FACT_START: Final = "start"
 FACT_SCORE: Final = "score"
 FACT_REWARD: Final = "reward"
 """Value: a number; about a chat span it is a turn's, about a workflow span its seat's."""
+FACT_END: Final = "end"
+"""An attempt at a run ended; value: `{"state", "error"}`, with a state of `END_STATES`. A killed one leaves none."""
+END_STATES: Final = ("finished", "failed", "cancelled", "paused", "ran-out")
+FACT_QUESTION: Final = "question"
+"""A person was asked; value: `{"key", "question", "node", "choices", "episode_id", "task_id"}`."""
 FACT_ERROR: Final = "error"
 """Value: text; something found wrong after the spans had ended."""

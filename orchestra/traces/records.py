@@ -83,7 +83,7 @@ class JournalEntry:
     """Identifies the call within its run, whatever the attempt."""
     event: Literal["begin", "finish"]
     kind: str
-    """`model` or `tool`."""
+    """`model`, `tool` or `person`."""
     request_hash: str | None = None
     reserved_nano: int | None = None
     """Worst case set aside for it; `None` on a `finish`."""
@@ -123,5 +123,52 @@ class BlobRecord:
     body: bytes
 
 
-Record = SpanRecord | Fact | RunRecord | JournalEntry | LedgerEntry | CacheEntry | BlobRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRecord:
+    """The state of an application between two of its steps; written again under the same ids, the last one counts."""
+
+    thread_id: str
+    checkpoint_ns: str = ""
+    """Which subgraph; empty for the application itself."""
+    checkpoint_id: str
+    """Sorts by time."""
+    parent_id: str | None = None
+    """Checkpoint it follows; `None` for the first."""
+    run_id: str | None = None
+    """The run it is part of; `None` means not known."""
+    state: object
+    """Plain JSON, with content by digest; its order is kept."""
+    metadata: object
+    """Plain JSON, with content by digest."""
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWrite:
+    """What one task of a step gave to one channel, before the step was over."""
+
+    thread_id: str
+    checkpoint_ns: str = ""
+    checkpoint_id: str
+    """Of the checkpoint the step began from."""
+    task_id: str
+    task_path: str = ""
+    index: int
+    """Position among the task's writes; below zero for those that replace an earlier one."""
+    channel: str
+    value: object
+    """Plain JSON, with content by digest."""
+
+
+Record = (
+    SpanRecord
+    | Fact
+    | RunRecord
+    | JournalEntry
+    | LedgerEntry
+    | CacheEntry
+    | BlobRecord
+    | CheckpointRecord
+    | CheckpointWrite
+)
 """Anything the store can be asked to write."""

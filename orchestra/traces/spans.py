@@ -5,13 +5,14 @@ a span is kept in a context variable of ours, so that instrumentation around or 
 joins it. A span of such a foreign tracer that is current when one of ours begins becomes a link.
 """
 
+import asyncio
 import random
 import traceback
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from hashlib import sha256
 from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
@@ -41,12 +42,23 @@ _STATUSES: Final = {
     id(trace_api.StatusCode.OK): "ok",
     id(trace_api.StatusCode.ERROR): "error",
 }
+_CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 _NO_LIMITS: Final = SpanLimits(*[SpanLimits.UNSET] * 8)
 _INHERITED: Final = frozenset(names.INHERITED)
 _NOWHERE: Final = Context()
 """A context without a span: given explicitly, or the SDK would look at the ambient one."""
 
 _current: ContextVar["Span | None"] = ContextVar("orchestra_span", default=None)
+
+
+class Exporting(Protocol):
+    """Where ended spans also go; `orchestra.traces.otlp.Exporter` sends them to a collector."""
+
+    wants_content: bool
+    """Whether content is to be handed over with the spans."""
+
+    def offer(self, record: SpanRecord, content: Mapping[str, Any]) -> None:
+        """Take a span as the store got it, after the redactor; never waits and never fails."""
 
 
 def current_span() -> "Span | None":
@@ -66,14 +78,20 @@ class Tracer:
         store: where each span goes as it ends.
         run_id: the run they belong to; it also gives the trace id, so that a resumed run continues its trace.
         redact: shown every text before it reaches the store.
+        export: is offered each span besides, as the store gets it; `None` exports none.
     """
 
-    def __init__(self, store: Store, run_id: str, *, redact: Redactor | None = None) -> None:
+    def __init__(
+        self, store: Store, run_id: str, *, redact: Redactor | None = None, export: Exporting | None = None
+    ) -> None:
         self.run_id = run_id
         self.trace_id = f"{trace_id_of(run_id):032x}"
         """32 hexadecimal digits, of every span of the run."""
+        self.root: Span | None = None
+        """Parent of spans that begin outside of any of the run's, as in a thread of the caller's."""
         self._store = store
         self._redact = redact
+        self._contents: dict[int, dict[str, object]] | None = {} if export and export.wants_content else None
         resource = Resource({"service.name": "orchestra", names.RUN_ID: run_id, names.NAMES_VERSION: names.VERSION})
         provider = _PrivateProvider(
             sampler=ALWAYS_ON,
@@ -83,7 +101,7 @@ class Tracer:
             span_limits=_NO_LIMITS,
             meter_provider=NoOpMeterProvider(),
         )
-        provider.add_span_processor(_StoreProcessor(store, run_id, resource, redact))
+        provider.add_span_processor(_StoreProcessor(store, run_id, resource, redact, export, self._contents))
         self._otel = provider.get_tracer("orchestra")
 
     def span(
@@ -183,8 +201,11 @@ class Span:
         Raises:
             ValueError: when it is neither.
         """
-        if self._tracer._redact is None:
-            self._late[key] = self._tracer._store.blob(content)
+        tracer = self._tracer
+        if tracer._redact is None:
+            self._late[key] = tracer._store.blob(content)
+            if tracer._contents is not None:
+                tracer._contents.setdefault(self._span_id, {})[key] = content
         elif self._content is None:
             self._content = {key: content}
         else:
@@ -192,10 +213,11 @@ class Span:
 
     def fail(self, error: BaseException) -> None:
         """Mark the span as failed by `error`, which need not be raised."""
-        message = str(error) or type(error).__name__
+        cancelled = isinstance(error, _CANCELLED)
+        message = "cancelled" if cancelled else str(error) or type(error).__name__
         self._otel.set_status(trace_api.StatusCode.ERROR, message)
         self._late[names.ERROR_TYPE] = type(error).__qualname__
-        if error is not self._recorded:
+        if error is not self._recorded and not cancelled:
             # Once, on the span it came from; the spans around it only tell that they failed.
             stack = "".join(traceback.format_exception(error))
             details = {"exception.type": type(error).__qualname__, "exception.message": message}
@@ -207,13 +229,16 @@ class Span:
         """Links and parent context: ours of this run is the parent, everything else is linked to."""
         links = []
         context = _NOWHERE
-        if current is not None and current._tracer.run_id == self._tracer.run_id:
-            self._parent = current
-            self._inherited = current._inherited
-            self._foreign = current._foreign
-            context = current._inside()
-        elif current is not None:
-            links.append(trace_api.Link(current._otel.get_span_context()))
+        parent = current
+        if current is None or current._tracer.run_id != self._tracer.run_id:
+            parent = self._tracer.root
+            if current is not None:
+                links.append(trace_api.Link(current._otel.get_span_context()))
+        if parent is not None:
+            self._parent = parent
+            self._inherited = parent._inherited
+            self._foreign = parent._foreign
+            context = parent._inside()
         around = trace_api.get_current_span()
         if around is not trace_api.INVALID_SPAN:
             ambient = around.get_span_context()
@@ -222,6 +247,10 @@ class Span:
                 links.append(trace_api.Link(ambient))
                 self._foreign = ambient.span_id
         return links, context
+
+    @property
+    def _span_id(self) -> int:
+        return self._otel.get_span_context().span_id
 
     def _inside(self) -> Context:
         """The context of whatever this span is the parent of."""
@@ -242,6 +271,8 @@ class Span:
             clean.pop(names.TOKEN_IDS, None)
         for key, content in clean.items():
             self._late[key] = self._tracer._store.blob(content)
+        if self._tracer._contents is not None:
+            self._tracer._contents[self._span_id] = clean
 
 
 class _PrivateProvider(TracerProvider):
@@ -266,7 +297,17 @@ class _RunIds(IdGenerator):
 class _StoreProcessor(SpanProcessor):
     """Writes each span as it ends; loses none, because a store that cannot write makes the run fail."""
 
-    def __init__(self, store: Store, run_id: str, resource: Resource, redact: Redactor | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        resource: Resource,
+        redact: Redactor | None,
+        export: Exporting | None,
+        contents: dict[int, dict[str, object]] | None,
+    ) -> None:
+        self._export = export
+        self._contents = contents
         self._store = store
         self._run_id = run_id
         self._resource = store.blob(dict(resource.attributes))
@@ -277,6 +318,10 @@ class _StoreProcessor(SpanProcessor):
         if self._redact is not None:
             record = _redacted_record(record, self._redact)
         self._store.post(record)
+        if self._export is not None:
+            context = span.context
+            kept = None if self._contents is None or context is None else self._contents.pop(context.span_id, None)
+            self._export.offer(record, kept or {})
 
 
 def record_of(span: ReadableSpan, run_id: str, resource: str | None) -> SpanRecord:

@@ -5,7 +5,7 @@ episode or a node is what its own calls cost.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,14 @@ from orchestra.traces import names
 from orchestra.traces.content import is_digest
 from orchestra.traces.episode import Episode, Transcript, Turn
 from orchestra.traces.fold import episodes
-from orchestra.traces.records import LedgerEntry, RunRecord, SpanRecord
+from orchestra.traces.gathering import gathered, others_traces, tops
+from orchestra.traces.records import Fact, LedgerEntry, RunRecord, SpanRecord
 from orchestra.traces.turns import CHATS, failure, operation
 
 if TYPE_CHECKING:
     from orchestra.traces.store import Store
+
+_BLOBS_AT_ONCE = 400
 
 EXPORT_VERSION = 1
 """Version of the document `export` makes."""
@@ -50,13 +53,13 @@ class RunSummary:
     """Unix seconds."""
     attempts: int
     state: str
-    """`done`, `failed`, or `cut off` when it never ended (or is still going)."""
+    """`finished`, `failed`, `cancelled`, `paused`, `ran-out`, or `interrupted`: killed, or still going."""
     episodes: int
     failed: int
-    """Episodes with an error."""
+    """Episodes with an error, those that wait for a person left out."""
     figures: Figures
     error: str | None = None
-    """Why it failed."""
+    """Why it did not finish."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +77,20 @@ class GroupSummary:
     """Sums, but the mean seconds of an episode: many are played at a time."""
 
 
-def summary(store: "Store", run: RunRecord) -> RunSummary:
-    """What `run` came to, from its spans and its ledger; no content is read."""
-    spans = store.spans(run.run_id)
+def summary(store: "Store", run: RunRecord, *, spans: tuple[SpanRecord, ...] | None = None) -> RunSummary:
+    """What `run` came to, from its spans and its ledger; no content is read.
+
+    Args:
+        store: where it is.
+        run: which.
+        spans: its spans, where the caller has them; `None` reads them.
+    """
+    spans = store.spans(run.run_id) if spans is None else spans
     chats = [span for span in spans if operation(span) in CHATS]
     roots = [span for span in spans if span.parent_id is None]
     plays = _last_plays(spans)
+    groups = [] if plays else gathered(others_traces(spans))
+    roots = roots or [span for group in groups for span in tops(group)]  # a call's span may hang below one elsewhere
     tokens = [(_whole(span, names.INPUT_TOKENS), _whole(span, names.OUTPUT_TOKENS)) for span in chats]
     paid = _ledger_paid(store.ledger_entries(run.run_id))
     began = min((span.start_ns for span in spans), default=0)
@@ -91,16 +102,18 @@ def summary(store: "Store", run: RunRecord) -> RunSummary:
         list_nano=_sum(_whole(span, names.LIST_NANO) for span in chats),
         seconds=(max(span.end_ns for span in spans) - began) / 1e9 if spans else None,
     )
+    state, error = ending(roots, store.facts(run.run_id))
     return RunSummary(
         run_id=run.run_id,
         command=run.command,
         started_at=run.at,
         attempts=max(run.attempts, sum(span.name.split(" ")[0] == names.ATTEMPT for span in roots)),
-        state=_state(roots),
-        episodes=len(plays),
-        failed=sum(failure(span) is not None for span in plays),
+        state=state,
+        episodes=len(plays) + len(groups),
+        failed=sum(failure(span) is not None and span.attributes.get(names.ERROR_TYPE) != "Paused" for span in plays)
+        + sum(any(failure(span) is not None for span in tops(group)) for group in groups),
         figures=figures,
-        error=failure(max(roots, key=lambda span: span.end_ns)) if roots else None,
+        error=error,
     )
 
 
@@ -144,9 +157,64 @@ def _group_summary(name: str, members: list[Episode]) -> GroupSummary:
     )
 
 
-def run_episodes(store: "Store", run_id: str) -> tuple[Episode, ...]:
-    """Every episode of a run."""
-    return episodes(store.spans(run_id), store.facts(run_id), store.blob_value)
+def run_episodes(
+    store: "Store", run_id: str, *, spans: tuple[SpanRecord, ...] | None = None, content: bool = True
+) -> tuple[Episode, ...]:
+    """Every episode of a run.
+
+    Args:
+        store: where it is.
+        run_id: whose.
+        spans: its spans, where the caller has them; `None` reads them.
+        content: false leaves messages, replies and outputs out (`None`): all that tables of figures need.
+    """
+    told = store.spans(run_id) if spans is None else spans
+    return episodes(told, store.facts(run_id), _Content(store, told) if content else _no_content)
+
+
+def detailed(
+    store: "Store", shown: Sequence[Episode], *, spans: tuple[SpanRecord, ...], alone: bool
+) -> tuple[Episode, ...]:
+    """Some episodes of a run once more, with their content; no other content is read.
+
+    Args:
+        store: where they are.
+        shown: as `run_episodes` gave them, without content.
+        spans: the run's.
+        alone: whether it has no other episode, so that facts about the run are about the one.
+    """
+    if not shown:
+        return ()
+    ids = {episode.episode_id for episode in shown}
+    theirs = tuple(span for span in spans if span.attributes.get(names.EPISODE_ID) in ids)
+    if {span.attributes[names.EPISODE_ID] for span in theirs} != {one.episode_id for one in shown if one.trace_id}:
+        theirs = spans  # of another application: its spans do not say
+    facts = [fact for fact in store.facts(shown[0].run_id) if alone or not _about_run(fact)]
+    found = {episode.episode_id: episode for episode in episodes(theirs, facts, _Content(store, theirs))}
+    return tuple(found.get(episode.episode_id, episode) for episode in shown)
+
+
+def _about_run(fact: Fact) -> bool:
+    return fact.span_id is None and not (isinstance(fact.value, dict) and "episode_id" in fact.value)
+
+
+class _Content:
+    """The content of spans, read from the store a few hundred blobs at a time."""
+
+    def __init__(self, store: "Store", spans: Iterable[SpanRecord]) -> None:
+        self._store = store
+        self._found: dict[str, object] = {}
+        self._ahead = iter(_referred(spans))
+
+    def __call__(self, name: str) -> object:
+        if name not in self._found:
+            wanted = [name, *(other for other, _ in zip(self._ahead, range(_BLOBS_AT_ONCE), strict=False))]
+            self._found.update(self._store.blob_values(wanted))
+        return self._found[name]
+
+
+def _no_content(name: str) -> object:
+    raise KeyError(name)
 
 
 def export(store: "Store", run_id: str) -> dict[str, Any]:
@@ -195,10 +263,26 @@ def _last_plays(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
     return list(plays.values())
 
 
-def _state(roots: list[SpanRecord]) -> str:
-    if not roots:
-        return "cut off"
-    return "failed" if failure(max(roots, key=lambda span: span.end_ns)) is not None else "done"
+def ending(roots: Sequence[SpanRecord], facts: Iterable[Fact]) -> tuple[str, str | None]:
+    """How the last attempt at a run ended, and why; an application's own spans say no more than whether they failed.
+
+    Args:
+        roots: the run's spans without a parent.
+        facts: about the run.
+    """
+    ends: list[Fact] = []
+    begun = 0.0
+    for fact in facts:
+        if fact.name == names.FACT_END:
+            ends.append(fact)
+        elif fact.name == names.FACT_START and isinstance(fact.value, dict) and "command" in fact.value:
+            begun = max(begun, fact.at)
+    if ends and ends[-1].at >= begun and isinstance(ends[-1].value, dict):
+        return str(ends[-1].value["state"]), ends[-1].value["error"]
+    if ends or not roots:
+        return "interrupted", None
+    error = failure(max(roots, key=lambda span: span.end_ns))
+    return ("finished" if error is None else "failed"), error
 
 
 def _ledger_paid(entries: Iterable[LedgerEntry]) -> int | None:

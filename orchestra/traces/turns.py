@@ -4,14 +4,14 @@ Everything is read by the names of `orchestra.traces.names`, so a span of any ap
 will do; what it does not say stays `None`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from orchestra.ledger import usd
 from orchestra.traces import names
 from orchestra.traces.content import is_digest
-from orchestra.traces.episode import Message, ToolUse, Turn, TurnSampling, Usage
+from orchestra.traces.episode import Message, ToolCall, ToolUse, Turn, TurnSampling, Usage
 from orchestra.traces.messages import instructions_from, messages_from, parsed
 from orchestra.traces.records import SpanRecord
 
@@ -119,6 +119,26 @@ def tool_use_from(span: SpanRecord, contents: Contents) -> ToolUse:
         round=read.whole(names.ROUND),
         error=failure(span),
     )
+
+
+def completed(uses: Sequence[ToolUse], turns: Sequence[Turn]) -> tuple[ToolUse, ...]:
+    """`uses` of tools with what their spans leave out, where a turn says it of the very same call."""
+    calls: dict[str | None, ToolCall] = {
+        call.id: call for turn in turns for call in turn.tool_calls if call.id is not None
+    }
+    answers: dict[str | None, str] = {
+        one.tool_call_id: one.content for turn in turns for one in turn.messages if one.tool_call_id is not None
+    }
+    return tuple(_completed(use, calls.get(use.call_id), answers.get(use.call_id)) for use in uses)
+
+
+def _completed(use: ToolUse, call: ToolCall | None, answer: str | None) -> ToolUse:
+    known: dict[str, Any] = {}
+    if use.arguments is None and call is not None:
+        known["arguments"] = parsed(call.arguments)
+    if use.result is None and answer is not None and use.error is None:
+        known["result"] = answer
+    return use.model_copy(update=known) if known else use
 
 
 def failure(span: SpanRecord) -> str | None:

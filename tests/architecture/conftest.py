@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("graphs", "orchestra", "composers")
+PACKAGES = ("graphs", "orchestra", "training", "composers")
 SKIPPED = {".venv", "build", "dist", "__pycache__", "node_modules"}
 
 

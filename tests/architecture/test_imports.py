@@ -12,12 +12,20 @@ ROOT = Path(__file__).resolve().parents[2]
 DOORS = {
     "litellm": ("orchestra/models/litellm.py",),
     "vllm": (),
-    "langgraph": ("orchestra/execution/langgraph.py", "orchestra/execution/checkpoints.py"),
+    "langgraph": (
+        "orchestra/execution/embedding.py",
+        "orchestra/execution/langgraph.py",
+        "orchestra/execution/checkpoints.py",
+    ),
     "langsmith": ("orchestra/execution/langgraph.py",),
+    "mcp": ("orchestra/agents/mcp.py", "orchestra/execution/mcp.py"),
     "sqlalchemy": ("orchestra/traces/store/",),
     "psycopg": ("orchestra/traces/store/",),
-    "httpx": ("orchestra/models/vllm.py", "orchestra/testing/"),
-    "networkx": ("graphs/",),
+    "pyarrow": ("orchestra/traces/parquet.py",),
+    "httpx": ("orchestra/models/vllm_http.py", "orchestra/testing/", "orchestra/proxy/"),
+    "uvicorn": ("orchestra/proxy/server.py",),
+    "google.protobuf": ("orchestra/traces/importing_otlp.py",),
+    "networkx": ("graphs/", "orchestra/execution/foreign.py"),
     "opentelemetry.sdk": ("orchestra/traces/",),
     "opentelemetry.exporter": ("orchestra/traces/",),
     "torch": ("orchestra/models/local/",),
@@ -32,6 +40,8 @@ DOORS = {
 }
 """Heavy library -> the modules and folders that may import it: at their top, or inside a function."""
 
+_IMPORTING = ("import_module(", "importlib.import_module(")
+
 NEVER = {"graphs/model.py"}
 """Modules that stay light whatever folder they lie in."""
 
@@ -41,7 +51,7 @@ HEAVY = set(DOORS)
 def _packages():
     found = (
         path.parent
-        for package in ("graphs", "orchestra", "composers")
+        for package in ("graphs", "orchestra", "training", "composers")
         for path in ROOT.glob(f"{package}/**/__init__.py")
     )
     names = sorted(folder.relative_to(ROOT).as_posix() for folder in found)
@@ -125,10 +135,8 @@ def imports(tree, *, top_only=False):
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module, node.lineno
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node).startswith(
-            ("import_module('", "importlib.import_module('")
-        ):
-            yield ast.literal_eval(node.args[0]), node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node).startswith(_IMPORTING):
+            yield from ((str(name.value), node.lineno) for name in node.args[:1] if isinstance(name, ast.Constant))
 
 
 def _statements(node, top_only):

@@ -3,7 +3,7 @@
 import re
 
 VAGUE = {"utils", "helpers", "common", "misc", "base", "core", "manager"}
-NOT_MIRRORS = {"architecture", "examples", "golden"}
+NOT_MIRRORS = {"architecture", "examples", "golden", "kills", "live"}
 """Folders of `tests` that mirror no package."""
 
 

@@ -7,14 +7,13 @@ import random
 import re
 import signal
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 
 import pytest
 
 from orchestra.evaluation.certificate import read_certificate
 from orchestra.ledger import nano
-from orchestra.testing.server import Answer, LoopbackServer
+from orchestra.testing import Answer, FaultyServer
 from orchestra.traces.store import Store
 
 KILLS = 6
@@ -35,19 +34,11 @@ for line in sys.stdin:
 """
 
 
-class Copier(Sequence):
-    """Answers that copy the tool's message out of the prompt, where there is one."""
-
-    def __init__(self):
-        self.server = None
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        prompt = self.server.served[-1].body["messages"][-1]["content"]
-        found = re.search(r"\n[\w.-]+: (.+)\nAnswer:", prompt)
-        return Answer(text=found[1] if found else "no idea", delay_seconds=0.01)
+def copied(asked):
+    """The tool's message, copied out of the prompt where there is one."""
+    prompt = asked.body["messages"][-1]["content"]
+    found = re.search(r"\n[\w.-]+: (.+)\nAnswer:", prompt)
+    return Answer(text=found[1] if found else "no idea", delay_seconds=0.01)
 
 
 @pytest.mark.skipif(find_spec("litellm") is None, reason="the server is reached through litellm")
@@ -55,24 +46,23 @@ async def test_a_search_killed_at_six_moments_ends_as_if_it_had_not_been(office)
     (office / "tools.py").write_text(
         (office / "tools.py").read_text().replace("(text):\n", "(text):\n    import time; time.sleep(0.01)\n")
     )
-    copier = Copier()
-    async with LoopbackServer(copier) as copier.server:
-        process = await _attempts(office, copier.server.url)
+    async with FaultyServer(copied) as server:
+        process = await _attempts(office, server.url)
         try:
             assert await _attempt(process, _words(office, "whole")) == 0
-            whole_requests = len(copier.server.served)
+            whole_requests = len(server.served)
             rng = random.Random(20)
             words = _words(office, "killed")
             for _ in range(KILLS):
                 pause = rng.uniform(0.0, 0.5)
-                assert await _attempt(process, words, kill=(copier.server, pause)) == -signal.SIGKILL
+                assert await _attempt(process, words, kill=(server, pause)) == -signal.SIGKILL
                 with Store.open(office / "killed.sqlite", read_only=True) as store:
                     words = _words(office, "killed", "--resume", store.runs()[0].run_id)
             assert await _attempt(process, words) == 0
         finally:
             process.kill()
             await process.wait()
-        requests = len(copier.server.served) - whole_requests
+        requests = len(server.served) - whole_requests
     whole, killed = (read_certificate(office / f"{name}.json") for name in ("whole", "killed"))
     assert killed.verdict == whole.verdict
     assert killed.team.components == whole.team.components

@@ -178,3 +178,27 @@ def test_rules_never_fail_and_a_sound_graph_lets_its_output_speak(wires, output)
         while due:
             due += progress.deliver(due.pop())
         assert graph.output in progress.spoken
+
+
+@pytest.mark.parametrize("call", ["tools:add", "a.b:Type.method", "plug-in", "person", "mcp:clock/now", "mcp:a-b/c.d"])
+def test_a_call_names_a_function_a_plug_in_or_a_tool_of_a_server(call):
+    team = AgentGraph(nodes=(ToolNode(id="t", tool=Tool(name="t", call=call)),), output="t")
+    assert problems(team) == ()
+
+
+@pytest.mark.parametrize(
+    ("tool", "message"),
+    [
+        (Tool(name="boss", call="Person"), "did you mean 'person'"),
+        (Tool(name="boss", call="person", takes="messages"), "who reads text"),
+    ],
+)
+def test_a_person_is_spelt_as_such_and_reads_text(tool, message):
+    (problem,) = problems(AgentGraph(nodes=(ToolNode(id="t", tool=tool),), output="t"))
+    assert message in str(problem)
+
+
+def test_a_model_cannot_write_the_messages_that_a_node_function_takes():
+    tool = Tool(name="t", call="a:b", takes="messages")
+    (problem,) = problems(AgentGraph(nodes=(AgentNode(id="a", tools=(tool,)),), output="a"))
+    assert "make it a tool node" in str(problem)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from orchestra.traces.records import (
     BlobRecord,
     CacheEntry,
+    CheckpointRecord,
+    CheckpointWrite,
     Fact,
     JournalEntry,
     LedgerEntry,
@@ -16,15 +18,19 @@ from orchestra.traces.records import (
 )
 
 if TYPE_CHECKING:
+    from orchestra.traces.store.holding import RunHeld
     from orchestra.traces.store.store import Store
     from orchestra.traces.store.writer import StoreFailed
 
 __all__ = [
     "BlobRecord",
     "CacheEntry",
+    "CheckpointRecord",
+    "CheckpointWrite",
     "Fact",
     "JournalEntry",
     "LedgerEntry",
+    "RunHeld",
     "RunRecord",
     "SpanRecord",
     "Store",
@@ -37,6 +43,10 @@ def __getattr__(name: str) -> object:
         from orchestra.traces.store.store import Store
 
         return Store
+    if name == "RunHeld":
+        from orchestra.traces.store.holding import RunHeld
+
+        return RunHeld
     if name == "StoreFailed":
         from orchestra.traces.store.writer import StoreFailed
 

@@ -16,7 +16,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from orchestra.errors import InputError, MissingExtra
-from orchestra.traces.store.schema import SCHEMA_VERSION, check_version, ensure_schema, stored_version
+from orchestra.traces.store.schema import READABLE_FROM, check_version, ensure_schema, stored_version
+from orchestra.traces.store.tables import SCHEMA_LOCK
 
 DEFAULT_FILE = "orchestra.sqlite"
 """Name of the user's own store in `data_folder`."""
@@ -94,12 +95,12 @@ def open_engine(url: URL, *, read_only: bool = False) -> Engine:
                 _enter_wal(connection)
         with engine.connect().execution_options(orchestra_writes=True) as connection, connection.begin():
             if not sqlite:
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7310579613)")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
             ensure_schema(connection, where)
     except OperationalError as cause:
         engine.dispose()
         raise InputError(
-            f"{where} cannot be {'read' if read_only else 'opened'}: {cause.orig}{_advice(cause)}"
+            f"{where} cannot be {'read' if read_only else 'opened'}: {_reason(cause)}{_advice(cause, sqlite=sqlite)}"
         ) from cause
     except DatabaseError as cause:
         engine.dispose()
@@ -125,8 +126,14 @@ def _check_file(path: Path, where: str, *, read_only: bool) -> None:
         raise InputError(f"{where} cannot be written: permission denied; name another with --store")
 
 
-def _advice(cause: OperationalError) -> str:
+def _reason(cause: OperationalError) -> str:
+    return " ".join(str(cause.orig).split())
+
+
+def _advice(cause: OperationalError, *, sqlite: bool) -> str:
     reason = str(cause.orig)
+    if not sqlite:
+        return "; check that the server runs and lets you in, or name another with --store"
     if "locked" in reason:
         return "; another process holds it, try again when that has ended"
     if "readonly" in reason or "unable to open" in reason:
@@ -139,7 +146,7 @@ def _check_readable(connection: Connection, where: str) -> None:
     if found is None:
         raise InputError(f"{where} is empty; nothing has been run with it yet")
     check_version(found, where)
-    if found < SCHEMA_VERSION:
+    if found < READABLE_FROM:
         raise InputError(
             f"{where} has the older schema version {found}; open it once for writing to bring it up to date"
         )

@@ -13,6 +13,8 @@ from orchestra.traces.content import canonical_json
 from orchestra.traces.records import (
     BlobRecord,
     CacheEntry,
+    CheckpointRecord,
+    CheckpointWrite,
     Fact,
     JournalEntry,
     LedgerEntry,
@@ -123,6 +125,32 @@ def _blob(record: BlobRecord) -> Row:
     return (record.digest, record.media, record.body)
 
 
+def _checkpoint(record: CheckpointRecord) -> Row:
+    return (
+        _text(record.thread_id),
+        _text(record.checkpoint_ns),
+        record.checkpoint_id,
+        record.parent_id,
+        record.run_id,
+        _plain(record.state),  # in its own order: a state is given back as it was
+        _plain(record.metadata),
+        record.at,
+    )
+
+
+def _checkpoint_write(record: CheckpointWrite) -> Row:
+    return (
+        _text(record.thread_id),
+        _text(record.checkpoint_ns),
+        record.checkpoint_id,
+        record.task_id,
+        _text(record.task_path),
+        record.index,
+        _text(record.channel),
+        _plain(record.value),
+    )
+
+
 _ROWS: Mapping[type, tuple[str, Callable[[Any], Row]]] = {
     SpanRecord: ("spans", _span),
     Fact: ("facts", _fact),
@@ -131,6 +159,8 @@ _ROWS: Mapping[type, tuple[str, Callable[[Any], Row]]] = {
     LedgerEntry: ("ledger", _ledger),
     CacheEntry: ("cache", _cache),
     BlobRecord: ("blobs", _blob),
+    CheckpointRecord: ("checkpoints", _checkpoint),
+    CheckpointWrite: ("checkpoint_writes", _checkpoint_write),
 }
 
 
@@ -197,6 +227,34 @@ def journal_from(row: Sequence[Any]) -> JournalEntry:
 def ledger_from(row: Sequence[Any]) -> LedgerEntry:
     """The ledger line a row of `ledger` holds."""
     return LedgerEntry(row[0], Entry(row[1], row[2], row[3], row[4], row[5], row[6]))
+
+
+def checkpoint_from(row: Sequence[Any]) -> CheckpointRecord:
+    """The checkpoint a row of `checkpoints` holds."""
+    return CheckpointRecord(
+        thread_id=row[0],
+        checkpoint_ns=row[1],
+        checkpoint_id=row[2],
+        parent_id=row[3],
+        run_id=row[4],
+        state=json.loads(row[5]),
+        metadata=json.loads(row[6]),
+        at=row[7],
+    )
+
+
+def checkpoint_write_from(row: Sequence[Any]) -> CheckpointWrite:
+    """The write a row of `checkpoint_writes` holds."""
+    return CheckpointWrite(
+        thread_id=row[0],
+        checkpoint_ns=row[1],
+        checkpoint_id=row[2],
+        task_id=row[3],
+        task_path=row[4],
+        index=row[5],
+        channel=row[6],
+        value=json.loads(row[7]),
+    )
 
 
 def blob_from(media: str, body: bytes) -> object:

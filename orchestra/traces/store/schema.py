@@ -10,14 +10,22 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, inspect, select, update
 
 from orchestra.errors import InputError
-from orchestra.traces.store.tables import METADATA, SCHEMA
+from orchestra.traces.store.tables import CHECKPOINT_WRITES, CHECKPOINTS, LEASES, METADATA, SCHEMA
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the tables this module writes."""
+
+READABLE_FROM = 1
+"""Oldest version that is read as it stands, without being brought up to date: what came later are new tables."""
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: Mapping[int, Migration] = {}
+
+def _add_leases_and_checkpoints(connection: Connection) -> None:
+    METADATA.create_all(connection, tables=[LEASES, CHECKPOINTS, CHECKPOINT_WRITES])
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _add_leases_and_checkpoints}
 """By version: the step that leads from it to the next."""
 
 

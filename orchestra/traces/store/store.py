@@ -5,13 +5,22 @@ one file. `write` is durable when it returns; `post` is queued in the same order
 shortly after; reads see everything this process has posted.
 """
 
-import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, PoolProxiedConnection, Table, bindparam, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    Table,
+    bindparam,
+    func,
+    select,
+)
 
 from orchestra.errors import InputError
 from orchestra.traces.content import canonical_json, digest
@@ -25,8 +34,11 @@ from orchestra.traces.records import (
     RunRecord,
     SpanRecord,
 )
+from orchestra.traces.store.holding import held
 from orchestra.traces.store.opening import Target, open_engine, shown, store_url
+from orchestra.traces.store.reading import Reader
 from orchestra.traces.store.rows import (
+    Row,
     blob_from,
     fact_from,
     journal_from,
@@ -48,6 +60,14 @@ from orchestra.traces.store.tables import (
 )
 from orchestra.traces.store.writer import GroupWriter, StoreFailed
 
+Result = TypeVar("Result")
+
+SERVER_PATIENCE_SECONDS = 10.0
+"""How long a PostgreSQL server may be away in the middle of a run."""
+
+_DIGESTS_AT_ONCE = 500
+"""SQLite takes a limited number of values in one statement."""
+
 _KNOWN_DIGESTS = 200_000
 """How many digests a process remembers so as not to write a blob twice; about 30 MiB."""
 
@@ -59,9 +79,17 @@ class Store:
         engine: on a database of the present schema.
         where: names the store in messages.
         read_only: refuse to write.
+        patience_seconds: how long a server may be away before a commit fails.
     """
 
-    def __init__(self, engine: Engine, where: str, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        where: str,
+        *,
+        read_only: bool = False,
+        patience_seconds: float = SERVER_PATIENCE_SECONDS,
+    ) -> None:
         self.read_only = read_only
         self.url = engine.url.render_as_string(hide_password=True)
         """Where it is, as a URL without its password."""
@@ -72,27 +100,39 @@ class Store:
         cached = found.select_from(CACHE.join(BLOBS, BLOBS.c.digest == CACHE.c.value_hash))
         self._by_digest = str(found.where(BLOBS.c.digest == bindparam("key")).compile(dialect=engine.dialect))
         self._by_key = str(cached.where(CACHE.c.key == bindparam("key")).compile(dialect=engine.dialect))
-        self._looking = threading.Lock()
-        self._reader: PoolProxiedConnection | None = None
+        self._reading = Reader(engine, where, patience_seconds=patience_seconds)
         self._writer: GroupWriter | None = None
         if not read_only:
-            self._writer = GroupWriter(engine, insert_statements(engine.dialect), where)
+            statements = insert_statements(engine.dialect)
+            # Whoever prunes may have been at work while the connection was away.
+            forget = self._known.clear
+            self._writer = GroupWriter(
+                engine, statements, where, patience_seconds=patience_seconds, on_reconnect=forget
+            )
             # At interpreter exit as well: a forgotten `close` loses nothing.
             weakref.finalize(self, self._writer.close)
 
     @classmethod
-    def open(cls, target: Target = None, read_only: bool = False) -> Self:
+    def open(
+        cls,
+        target: Target = None,
+        read_only: bool = False,
+        *,
+        patience_seconds: float = SERVER_PATIENCE_SECONDS,
+    ) -> Self:
         """The store at `target`, made if it is not there.
 
         Args:
             target: a path, an SQLAlchemy URL (SQLite or PostgreSQL), or `None` for the user's own store.
             read_only: never write, not even to make it.
+            patience_seconds: how long a server may be away before a commit fails.
 
         Raises:
             InputError: when there is none to read, it cannot be reached or written, is not a store, or is a newer one.
         """
         url = store_url(target)
-        return cls(open_engine(url, read_only=read_only), shown(url), read_only=read_only)
+        engine = open_engine(url, read_only=read_only)
+        return cls(engine, shown(url), read_only=read_only, patience_seconds=patience_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -106,11 +146,16 @@ class Store:
         """Commit what is left and let go of the database; calling it twice is harmless."""
         if self._writer is not None:
             self._writer.close()
-        with self._looking:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+        self._reading.close()
         self._engine.dispose()
+
+    def hold(self, run_id: str) -> AbstractContextManager[None]:
+        """Hold a run while a block is carried out, so that no other process goes on with it.
+
+        Raises:
+            orchestra.traces.store.RunHeld: on entering, when another process holds it.
+        """
+        return held(self._engine, run_id, self._where)
 
     # Writing.
 
@@ -131,6 +176,14 @@ class Store:
             StoreFailed: when an earlier commit failed.
         """
         self._writing().post([row_of(record) for record in records])
+
+    def post_rows(self, rows: list[tuple[str, Row]]) -> None:
+        """Queue rows as another store keeps them, each with the name of its table.
+
+        Raises:
+            StoreFailed: when an earlier commit failed.
+        """
+        self._writing().post(rows)
 
     async def flush(self) -> None:
         """Commit everything posted so far.
@@ -185,6 +238,18 @@ class Store:
         self.post(CacheEntry(key, kind, value_hash))
         return value_hash
 
+    def transact(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` returns, done in one transaction that no other writer comes between; posted records go first.
+
+        For rows that change (leases, checkpoints that are dropped). On PostgreSQL `work` takes the locks it needs.
+
+        Raises:
+            StoreFailed: when an earlier commit failed, or the store was opened to be read.
+        """
+        self._writing().flush()
+        with self._engine.connect().execution_options(orchestra_writes=True) as connection, connection.begin():
+            return work(connection)
+
     def _writing(self) -> GroupWriter:
         if self._writer is None:
             raise StoreFailed(f"{self._where} was opened to be read; open it without read_only to write")
@@ -206,7 +271,7 @@ class Store:
             .select_from(RUNS.join(grouped, RUNS.c.seq == grouped.c.first))
             .order_by(grouped.c.last.desc())
         )
-        return tuple(run_from(row, row[-1]) for row in self._rows(statement))
+        return tuple(run_from(row, row[-1]) for row in self.query(statement))
 
     def run(self, run_id: str) -> RunRecord | None:
         """The run of that id, as it was first started; `None` when there is none."""
@@ -220,7 +285,7 @@ class Store:
             InputError: when there is none, or more than one.
         """
         pattern = RUNS.c.run_id.startswith(prefix, autoescape=True)
-        found = [row[0] for row in self._rows(select(RUNS.c.run_id).where(pattern).distinct().limit(6))]
+        found = [row[0] for row in self.query(select(RUNS.c.run_id).where(pattern).distinct().limit(6))]
         if prefix in found:
             return prefix
         if not found:
@@ -260,36 +325,55 @@ class Store:
             KeyError: when there is none.
         """
         self._settled("blobs")
-        row = self._one(self._by_digest, name)
+        row = self._reading.one(self._by_digest, name)
         if row is None:
             raise KeyError(name)
         return blob_from(row[0], row[1])
 
+    def blob_bodies(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The content behind each of `names` as it is kept, in few statements.
+
+        Raises:
+            KeyError: when one of them is not there.
+        """
+        wanted = list(dict.fromkeys(names))
+        found = {name: body for name, _, body in self._blobs(wanted)}
+        if len(found) < len(wanted):
+            raise KeyError(next(name for name in wanted if name not in found))
+        return found
+
+    def blob_values(self, names: Iterable[str]) -> dict[str, object]:
+        """The content behind those of `names` that are there, in few statements."""
+        return {name: blob_from(media, body) for name, media, body in self._blobs(list(dict.fromkeys(names)))}
+
+    def _blobs(self, wanted: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
+        for start in range(0, len(wanted), _DIGESTS_AT_ONCE):
+            found = BLOBS.c.digest.in_(wanted[start : start + _DIGESTS_AT_ONCE])
+            for row in self.query(select(BLOBS.c.digest, BLOBS.c.media, BLOBS.c.body).where(found), "blobs"):
+                yield row[0], row[1], bytes(row[2])
+
     def cached(self, key: str) -> Any:
         """What `cache` kept under `key`; `None` when nothing was."""
         self._settled("cache")
-        row = self._one(self._by_key, key)
+        row = self._reading.one(self._by_key, key)
         return None if row is None else blob_from(row[0], row[1])
 
-    def _one(self, statement: str, key: str) -> Sequence[Any] | None:
-        # Asked before every model call: a statement on a pooled connection would take five times as long.
-        with self._looking:
-            if self._reader is None:
-                self._reader = self._engine.raw_connection()
-            cursor = self._reader.cursor()
-            cursor.execute(statement, (key,))
-            row: Sequence[Any] | None = cursor.fetchone()
-            self._reader.rollback()
-        return row
+    def query(self, statement: Executable, table: str | None = None) -> list[Sequence[Any]]:
+        """The rows of an SQL statement, with everything this process has posted.
+
+        Args:
+            statement: made of `orchestra.traces.store.tables`.
+            table: the one table it reads, so that only what waits for that one is committed first.
+
+        Raises:
+            StoreFailed: when the server is away for good, or an earlier commit failed.
+        """
+        self._settled(table)
+        return self._reading.rows(statement)
 
     def _of(self, table: Table, run_id: str) -> list[Sequence[Any]]:
         mine: ColumnElement[bool] = table.c.run_id == run_id
-        return self._rows(select(*_columns(table)).where(mine).order_by(table.c.seq))
-
-    def _rows(self, statement: Any, table: str | None = None) -> list[Sequence[Any]]:
-        self._settled(table)
-        with self._engine.connect() as connection:
-            return list(connection.execute(statement))
+        return self.query(select(*_columns(table)).where(mine).order_by(table.c.seq))
 
     def _settled(self, table: str | None) -> None:
         """Commit what this process posted, where a read could miss it."""

@@ -1,7 +1,7 @@
 """The tables of the store, once, for every database; and the inserts, compiled once per database.
 
-Every table is append-only. `seq` gives the order of writing; indices begin with the run, so that rows of one run lie
-together. Change a table only together with a migration in `orchestra/traces/store/schema.py`.
+Every table but `leases` is append-only. `seq` gives the order of writing; indices begin with the run, so that rows of
+one run lie together. Change a table only together with a migration in `orchestra/traces/store/schema.py`.
 """
 
 from collections.abc import Mapping
@@ -123,13 +123,80 @@ CACHE = Table(
     Column("at", Float(53), nullable=False),
 )
 
-Index("facts_span", FACTS.c.run_id, FACTS.c.span_id)
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("lease_id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False, index=True),
+    Column("ledger", Text, nullable=False),
+    Column("nano", BigInteger, nullable=False),
+    Column("spent_nano", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", Float(53), nullable=False),
+    Column("taken_at", Float(53), nullable=False),
+)
+"""Parts of a ledger that processes of their own spend from; the one table whose rows change."""
 
-_INSERT_FIRST_WINS = frozenset({"spans", "blobs", "cache"})
+_BYTEWISE = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+"""Text that sorts by its bytes in every database, whatever language a server was set up for."""
+
+CHECKPOINTS = Table(
+    "checkpoints",
+    METADATA,
+    _seq(),
+    Column("thread_id", _BYTEWISE, nullable=False),
+    Column("checkpoint_ns", _BYTEWISE, nullable=False),
+    Column("checkpoint_id", _BYTEWISE, nullable=False),
+    Column("parent_id", _BYTEWISE),
+    Column("run_id", Text, index=True),
+    Column("state", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+)
+
+CHECKPOINT_WRITES = Table(
+    "checkpoint_writes",
+    METADATA,
+    _seq(),
+    Column("thread_id", _BYTEWISE, nullable=False),
+    Column("checkpoint_ns", _BYTEWISE, nullable=False),
+    Column("checkpoint_id", _BYTEWISE, nullable=False),
+    Column("task_id", _BYTEWISE, nullable=False),
+    Column("task_path", _BYTEWISE, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("value", Text, nullable=False),
+)
+
+Index("facts_span", FACTS.c.run_id, FACTS.c.span_id)
+for _table in (CHECKPOINTS, CHECKPOINT_WRITES):
+    Index(f"{_table.name}_thread", _table.c.thread_id, _table.c.checkpoint_ns, _table.c.checkpoint_id)
+
+WRITERS_LOCK = 7310579614
+"""PostgreSQL advisory lock that every writer shares, and that whoever removes content takes alone."""
+
+SCHEMA_LOCK = 7310579613
+"""PostgreSQL advisory lock of whoever makes the tables or brings them up to date."""
+
+INSERT_FIRST_WINS = frozenset({"spans", "blobs", "cache"})
 """Tables where a second row of the same key is the same row again."""
 
-WRITTEN: tuple[Table, ...] = (BLOBS, RUNS, JOURNAL, LEDGER, CACHE, FACTS, SPANS)
+WRITTEN: tuple[Table, ...] = (
+    BLOBS,
+    RUNS,
+    JOURNAL,
+    LEDGER,
+    CACHE,
+    FACTS,
+    SPANS,
+    CHECKPOINTS,
+    CHECKPOINT_WRITES,
+)
 """Tables rows are appended to; content before what refers to it."""
+
+TABLES_BY_NAME: Mapping[str, Table] = {table.name: table for table in WRITTEN}
+"""Those tables by name."""
 
 
 def columns_written(table: Table) -> tuple[str, ...]:
@@ -138,10 +205,10 @@ def columns_written(table: Table) -> tuple[str, ...]:
 
 
 def _insert(table: Table, dialect_name: str) -> Insert:
-    if table.name not in _INSERT_FIRST_WINS:
-        return table.insert()
+    if table.name not in INSERT_FIRST_WINS:
+        return table.insert().inline()
     if dialect_name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
+        return postgresql.insert(table).on_conflict_do_nothing().inline()
     return sqlite.insert(table).on_conflict_do_nothing()
 
 

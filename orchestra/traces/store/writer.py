@@ -5,7 +5,7 @@ with everything the other tasks of that round wrote: a commit costs some 15 µs 
 and a thread that binds rows under a busy loop gives up the interpreter lock at every row. Whoever was the only one to
 write in the last round is committed at once, without waiting for the end of this one. A thread commits what plain
 synchronous code posted, what another process's lock keeps the loop from committing, and everything on PostgreSQL, whose
-commits take a round trip.
+commits take two round trips.
 
 Always true: records of one table are committed in the order they were given; what was acknowledged is committed; after
 a failed commit every later write fails, because a run that goes on without its record would be worth nothing.
@@ -13,15 +13,25 @@ a failed commit every later write fails, because a run that goes on without its 
 
 import asyncio
 import os
-import sqlite3
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, PoolProxiedConnection
 
 from orchestra.errors import OrchestraError
+from orchestra.traces.store.file import (
+    BUSY_RETRY_SECONDS,
+    CHECKPOINT_COMMITS,
+    began,
+    move_log,
+    writing_connection,
+)
 from orchestra.traces.store.rows import Row
+from orchestra.traces.store.waiting import Waiter, settle
+
+if TYPE_CHECKING:
+    from orchestra.traces.store.server import ServerConnection
 
 POST_SECONDS = 0.05
 """A posted record is committed after at most about this long while the process is not busy."""
@@ -29,17 +39,11 @@ POST_SECONDS = 0.05
 POST_ROWS = 500
 """So many posted rows are committed at once, without waiting."""
 
-BUSY_RETRY_SECONDS = 0.002
 BUSY_RETRIES = 100
 """How often a loop tries again while another process writes, before a thread waits in its place."""
 
-CHECKPOINT_COMMITS = 1000
-"""After so many commits (some 10 MiB) the thread moves SQLite's write-ahead log into the file."""
-
 ROWS_LIKE_A_COMMIT = 20
 """So many rows lengthen the log about as much as a commit of its own."""
-
-Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class StoreFailed(OrchestraError):
@@ -53,21 +57,32 @@ class GroupWriter:
         engine: an open store's.
         statements: the insert of each table, in the order tables are written.
         where: names the store in messages.
+        patience_seconds: how long a server may be away before a commit fails.
+        on_reconnect: called when a connection that broke was made anew.
     """
 
-    def __init__(self, engine: Engine, statements: Mapping[str, str], where: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        statements: Mapping[str, str],
+        where: str,
+        *,
+        patience_seconds: float,
+        on_reconnect: Callable[[], None],
+    ) -> None:
         self._engine = engine
         self._statements = statements
         self._where = where
         self._pid = os.getpid()
         self._sqlite = engine.dialect.name == "sqlite"
-        self._patient = engine.raw_connection()
+        self._patient: PoolProxiedConnection | None = None
         self._hasty: PoolProxiedConnection | None = None
-        if self._sqlite:
-            self._hasty = engine.raw_connection()
-            self._hasty.cursor().execute("PRAGMA busy_timeout=0")
-            # A checkpoint waits for the disk: the thread does it, never the loop.
-            self._hasty.cursor().execute("PRAGMA wal_autocheckpoint=0")
+        self._server: ServerConnection | None = None
+        if not self._sqlite:
+            self._server = _server(engine, statements, patience_seconds=patience_seconds, on_reconnect=on_reconnect)
+        else:
+            self._patient = writing_connection(engine, moves_log=True)
+            self._hasty = writing_connection(engine, moves_log=False)
         self._guard = threading.Lock()
         self._committing = threading.Lock()
         self._pending: dict[str, list[Row]] = {}
@@ -157,9 +172,9 @@ class GroupWriter:
             if self._thread is not None and self._thread is not threading.current_thread():
                 self._thread.join(timeout=5.0)
             with self._committing:
-                self._patient.close()
-                if self._hasty is not None:
-                    self._hasty.close()
+                for connection in (self._patient, self._hasty, self._server):
+                    if connection is not None:
+                        connection.close()
 
     def _failed(self) -> StoreFailed:
         return StoreFailed(f"{self._where} could not be written: {self._failure}; free space or mend it, then resume")
@@ -280,22 +295,16 @@ class GroupWriter:
         if not self._sqlite or self._logged < CHECKPOINT_COMMITS:
             return
         self._logged = 0
-        keeper = self._engine.raw_connection()
-        try:
-            keeper.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.OperationalError:
-            pass  # a reader or another process is in the way: the next one does it
-        finally:
-            keeper.close()
+        move_log(self._engine)
 
     # The transaction.
 
-    def _commit(self, connection: PoolProxiedConnection) -> None:
+    def _commit(self, connection: PoolProxiedConnection | None) -> None:
         with self._committing:
             if self._failure is None and not self._closed:
                 self._commit_locked(connection, hasty=False)
 
-    def _commit_locked(self, connection: PoolProxiedConnection, *, hasty: bool) -> bool:
+    def _commit_locked(self, connection: PoolProxiedConnection | None, *, hasty: bool) -> bool:
         """Commit what is pending; false when another process is writing and `hasty` forbids to wait."""
         with self._guard:
             idle = not self._pending
@@ -304,14 +313,12 @@ class GroupWriter:
             self._settle(waiters, None)
             return True
         # The driver's own connection: SQLAlchemy's wrapper around it costs as much as binding a row.
-        raw: Any = connection.dbapi_connection
-        cursor = raw.cursor()
-        if self._sqlite:
+        raw: Any = None if connection is None else connection.dbapi_connection
+        if raw is not None:
             try:
-                cursor.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if hasty and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                if not began(raw, hasty=hasty):
                     return False
+            except Exception as error:
                 self._fail(error, [])
                 return True
         with self._guard:
@@ -319,20 +326,19 @@ class GroupWriter:
             waiters = self._taken_waiters()
             self._pending_rows = 0
         try:
-            for table, statement in self._statements.items():
-                if rows := pending.get(table):
-                    cursor.executemany(statement, rows)
-            raw.commit()
+            if self._server is not None:
+                self._server.commit(pending)
+            else:
+                self._insert(raw, pending)
             self.commits += 1
-            self._logged += 1 + sum(map(len, pending.values())) // ROWS_LIKE_A_COMMIT
         except Exception as error:
-            connection.rollback()
+            if raw is not None:
+                raw.rollback()
             self._fail(error, waiters)
             return True
         except BaseException:
             # Ctrl-C in the middle of a transaction: undo it and keep its rows for the next one.
-            if self._in_transaction(connection):
-                connection.rollback()
+            if self._undone(raw):
                 self._put_back(pending, waiters)
             else:
                 self._settle(waiters, None)
@@ -340,9 +346,22 @@ class GroupWriter:
         self._settle(waiters, None)
         return True
 
-    def _in_transaction(self, connection: PoolProxiedConnection) -> bool:
-        raw = connection.dbapi_connection
-        return bool(getattr(raw, "in_transaction", True))
+    def _insert(self, raw: Any, pending: dict[str, list[Row]]) -> None:
+        cursor = raw.cursor()
+        for table, statement in self._statements.items():
+            if rows := pending.get(table):
+                cursor.executemany(statement, rows)
+        raw.commit()
+        self._logged += 1 + sum(map(len, pending.values())) // ROWS_LIKE_A_COMMIT
+
+    def _undone(self, raw: Any) -> bool:
+        """Whether an interrupted transaction is not in the store; one that still could be is undone."""
+        if self._server is not None:
+            return not self._server.committed
+        if not raw.in_transaction:
+            return False
+        raw.rollback()
+        return True
 
     def _taken_waiters(self) -> list[Waiter]:
         waiters, self._waiters = self._waiters, []
@@ -363,24 +382,11 @@ class GroupWriter:
         self._settle(waiters, error)
 
     def _settle(self, waiters: list[Waiter], error: BaseException | None) -> None:
-        if not waiters:
-            return
-        here: Any = asyncio._get_running_loop()
-        for loop, done in waiters:
-            failure = None if error is None else self._failed()
-            if loop is here:
-                _resolve(done, failure)
-                continue
-            try:
-                loop.call_soon_threadsafe(_resolve, done, failure)
-            except RuntimeError:
-                continue  # its loop has ended, and with it whoever waited
+        if waiters:
+            settle(waiters, None if error is None else self._failed)
 
 
-def _resolve(done: "asyncio.Future[None]", failure: StoreFailed | None) -> None:
-    if done.done():
-        return
-    if failure is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failure)
+def _server(engine: Engine, statements: Mapping[str, str], **settings: Any) -> "ServerConnection":
+    from orchestra.traces.store.server import ServerConnection  # brings the driver along
+
+    return ServerConnection(engine, statements, **settings)

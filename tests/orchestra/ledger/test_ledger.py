@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from orchestra.errors import CannotAfford
-from orchestra.ledger import Ledger, ReservationClosed
+from orchestra.ledger import Entry, Ledger, ReservationClosed
 
 
 def test_a_settle_refunds_the_rest():
@@ -124,6 +124,25 @@ def test_a_free_call_fits_under_a_cap_of_zero_and_past_those_who_wait():
     ledger = Ledger(0)
     assert ledger.reserve_now(0, "free")
     assert ledger.remaining == 0
+
+
+def test_a_free_call_passes_a_cap_that_is_used_up_or_overrun():
+    ledger = Ledger(10)
+    ledger.settle(ledger.reserve_now(10, "call"), 10)
+    assert ledger.child("local model").reserve_now(0, "free")
+    ledger = Ledger(10)
+    ledger.settle(ledger.reserve_now(5, "call"), 12)
+    assert ledger.reserve_now(0, "free")
+
+
+def test_what_is_closed_twice_counts_as_it_was_closed_first():
+    entries = [
+        Entry("run/a", "x-1", event, nano, "call", 0.0)
+        for event, nano in (("reserve", 60), ("unknown", 60), ("settle", 3))
+    ]
+    ledger = Ledger(100)
+    ledger.replay(entries)
+    assert (ledger.settled, ledger.unknown_total) == (0, 60)
 
 
 async def test_those_who_wait_are_served_first_in_first_out():

@@ -8,7 +8,7 @@ import pytest
 
 from orchestra.models import Capabilities, open_model
 from orchestra.models.weights import MissingWeights, path_of
-from orchestra.testing import Answer, LoopbackServer, check_model
+from orchestra.testing import Answer, FaultyServer, check_model
 
 
 @pytest.mark.parametrize("name", ["scripted/echo"])
@@ -21,7 +21,7 @@ async def test_the_scripted_model_keeps_its_contract(name):
 @pytest.mark.filterwarnings("ignore:coroutine 'OpenAIChatCompletion:RuntimeWarning")
 @pytest.mark.skipif(find_spec("litellm") is None, reason="needs the extra: providers")
 async def test_a_provider_s_model_keeps_its_contract():
-    async with LoopbackServer([Answer(text="hello to you all")]) as server:
+    async with FaultyServer([Answer(text="hello to you all")]) as server:
         model = open_model("openai/loopback", api_base=server.url, api_key="none")
         assert model.capabilities == Capabilities(stream=True)
         await check_model(model)

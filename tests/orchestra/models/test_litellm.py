@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import threading
 from email.utils import formatdate
 from importlib.util import find_spec
 
@@ -15,7 +16,7 @@ from orchestra.errors import InputError, ModelError
 from orchestra.ledger import Price
 from orchestra.models.litellm import open_litellm
 from orchestra.models.protocol import Completion, Delta, Message, Request, ToolCall, ToolSchema, Usage
-from orchestra.testing import Answer, LoopbackServer
+from orchestra.testing import FAULTS, Answer, FaultyServer
 
 # LiteLLM's own use of pydantic, once a chunk; Python's default filters hide it from users.
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
@@ -25,7 +26,7 @@ HELLO = Request(messages=(Message(role="user", content="Say hello."),))
 
 @contextlib.asynccontextmanager
 async def serving(*answers, name="openai/loopback", **settings):
-    async with LoopbackServer(answers) as server:
+    async with FaultyServer(answers) as server:
         model = open_litellm(name, api_base=server.url, api_key="none", **settings)
         try:
             yield server, model
@@ -50,12 +51,35 @@ async def test_a_reply_streams_and_ends_in_one_completion():
     assert (last.text, last.finish_reason) == ("one two three", "stop")
     assert last.usage == Usage(input_tokens=11, output_tokens=3)
     assert 0 < last.first_token_seconds <= last.latency_seconds
-    assert last.response_id == "chatcmpl-loopback"
+    assert last.response_id == "chatcmpl-1"
 
 
 async def test_a_server_that_reports_no_usage_leaves_it_unknown():
     async with serving(Answer(usage=None)) as (_, model):
         assert (await completion(model)).usage is None
+
+
+async def test_a_reply_that_repeats_itself_is_a_reply():
+    said = " ".join(["word"] * 150)
+    asked = Request(messages=HELLO.messages, sampling=Sampling(max_tokens=1000))
+    async with serving(Answer(text=said)) as (_, model):
+        assert (await completion(model, asked)).text == said
+
+
+async def test_failing_calls_leave_no_thread_and_no_task():
+    answers = [FAULTS[name](None) for name in ("429", "500", "cut", "malformed-json", "no-choices")] * 6
+    threads = set()
+    async with serving(*answers, Answer()) as (server, model):
+        for _ in answers:
+            with pytest.raises(ModelError):
+                await completion(model)
+            threads.add(threading.active_count())
+        await completion(model)
+    assert len(server.served) == len(answers) + 1  # and none was tried again behind our back
+    assert max(threads) - min(threads) <= 1
+    async with asyncio.timeout(10):
+        while asyncio.all_tasks() != {asyncio.current_task()}:
+            await asyncio.sleep(0.01)
 
 
 async def test_tool_calls_come_back_whole():
@@ -99,21 +123,21 @@ async def test_the_sampling_reaches_the_server():
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 async def test_logprobs_are_kept_only_of_the_distribution_sampled_from(temperature):
     asked = Request(messages=HELLO.messages, sampling=Sampling(temperature=temperature))
-    async with serving(Answer(text="a b", logprob=-0.25)) as (_, model):
-        assert (await completion(model, asked)).logprobs == ((-0.25, -0.25) if temperature == 1.0 else None)
+    async with serving(Answer(text="ab", logprob=-0.25)) as (_, model):
+        assert (await completion(model, asked)).logprobs == ((-0.25, -0.25, -0.25) if temperature == 1.0 else None)
 
 
 async def test_a_server_that_processes_logprobs_is_believed_at_any_temperature():
-    async with serving(Answer(text="a b", logprob=-0.5), processed_logprobs=True) as (_, model):
+    async with serving(Answer(text="ab", logprob=-0.5), processed_logprobs=True) as (_, model):
         assert model.capabilities.logprobs
-        assert (await completion(model)).logprobs == (-0.5, -0.5)
+        assert (await completion(model)).logprobs == (-0.5, -0.5, -0.5)
 
 
 async def test_being_asked_to_wait_is_retryable_and_says_how_long():
     async with serving(Answer(status=429, headers=(("retry-after", "7"),))) as (server, model):
         with pytest.raises(ModelError, match="HTTP 429") as caught:
             await completion(model)
-    assert (caught.value.retryable, caught.value.retry_after_seconds) == (True, 7.0)
+    assert (caught.value.retryable, caught.value.retry_after_seconds, caught.value.served) == (True, 7.0, False)
     assert len(server.served) == 1  # no retries behind our back
 
 
@@ -125,30 +149,40 @@ async def test_a_date_to_wait_for_becomes_seconds():
     assert 0 <= caught.value.retry_after_seconds <= 1
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(500, True), (502, True), (400, False), (401, False), (404, False)])
-async def test_a_failed_call_is_sent_once_and_says_whether_to_try_again(status, retryable):
+@pytest.mark.parametrize(
+    ("status", "retryable", "served"),
+    [
+        *((500, True, None), (502, True, None), (504, True, None), (408, True, None)),
+        *((503, True, False), (529, True, False), (409, True, False)),
+        *((400, False, False), (401, False, False), (404, False, False), (413, False, False), (422, False, False)),
+    ],
+)
+async def test_a_failed_call_is_sent_once_and_says_whether_to_try_again_and_whether_it_is_owed(
+    status, retryable, served
+):
     async with serving(Answer(status=status)) as (server, model):
         with pytest.raises(ModelError, match="openai/loopback failed") as caught:
             await completion(model)
-    assert caught.value.retryable is retryable
+    assert (caught.value.retryable, caught.value.served) == (retryable, served)
     assert len(server.served) == 1
 
 
 @pytest.mark.parametrize("answer", [Answer(body="<html>not JSON"), Answer(body='{"cut": '), Answer(hang_up_after=2)])
 async def test_rubbish_and_a_cut_connection_are_errors_of_the_model(answer):
     async with serving(answer) as (server, model):
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError) as caught:
             await completion(model)
+    assert caught.value.served is None
     assert len(server.served) == 1
 
 
-async def test_a_server_that_is_not_there_is_retryable():
-    async with LoopbackServer() as server:
+async def test_a_server_that_is_not_there_is_retryable_and_owed_nothing():
+    async with FaultyServer() as server:
         url = server.url
     model = open_litellm("openai/loopback", api_base=url, api_key="none")
     with pytest.raises(ModelError) as caught:
         await completion(model)
-    assert caught.value.retryable
+    assert (caught.value.retryable, caught.value.served) == (True, False)
     await model.close()
 
 
@@ -157,7 +191,7 @@ async def test_a_deadline_ends_the_call():
     async with serving(Answer(text="a b c d e f", word_seconds=0.2)) as (_, model):
         with pytest.raises(ModelError, match=r"within 0\.3 s") as caught:
             await completion(model, slow)
-    assert caught.value.retryable
+    assert (caught.value.retryable, caught.value.served) == (False, None)
 
 
 async def test_closing_the_stream_hangs_up():
@@ -247,9 +281,9 @@ sys.addaudithook(loopback_alone)
 from orchestra.models.litellm import open_litellm
 assert threading.active_count() == 1, "importing it starts a thread"
 from orchestra.models.protocol import Message, Request
-from orchestra.testing import LoopbackServer
+from orchestra.testing import FaultyServer
 async def once():
-    async with LoopbackServer() as server:
+    async with FaultyServer() as server:
         model = open_litellm("openai/loopback", api_base=server.url, api_key="none")
         events = [event async for event in model.stream(Request(messages=(Message(role="user", content="hi"),)))]
         await model.close()
@@ -300,7 +334,7 @@ ANTHROPIC = "".join(
 
 @pytest.mark.parametrize(("name", "body"), [("ollama/llama3", OLLAMA), ("anthropic/claude-sonnet-4-5", ANTHROPIC)])
 async def test_other_providers_own_protocols_give_the_same_completion(name, body):
-    async with LoopbackServer([Answer(body=body)]) as server:
+    async with FaultyServer([Answer(body=body)]) as server:
         model = open_litellm(name, api_base=server.url.removesuffix("/v1"), api_key="none")
         last = await completion(model)
         await model.close()

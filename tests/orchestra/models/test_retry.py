@@ -54,6 +54,26 @@ def test_what_cannot_succeed_later_is_not_tried_again(error):
     assert wait_seconds(RetryPolicy(), 1, error, random.Random(0)) is None
 
 
+def test_a_busy_server_is_asked_more_often_than_one_that_fails():
+    policy, rng = RetryPolicy(attempts=2, refusals=5), random.Random(0)
+    busy = ModelError("429", retryable=True, served=False, busy=True)
+    assert [wait_seconds(policy, attempt, busy, rng) is None for attempt in (1, 2, 4, 5)] == [False, False, False, True]
+    assert [wait_seconds(policy, attempt, BUSY, rng) is None for attempt in (1, 2)] == [False, True]
+
+
+async def test_a_storm_of_refusals_does_not_use_up_the_attempts():
+    clock = FakeClock()
+    busy = ModelError("429", retryable=True, served=False, busy=True)
+    policy = RetryPolicy(attempts=3, refusals=6)
+    call, attempts = flaky([busy, BUSY, busy, busy, BUSY, busy, busy])
+    assert await with_retries(call, policy=policy, rng=random.Random(1), sleep=clock.sleep) == "done"
+    assert len(attempts) == 8 == policy.most
+    call, attempts = flaky([busy] * 9)
+    with pytest.raises(ModelError, match="429"):
+        await with_retries(call, policy=policy, rng=random.Random(1), sleep=clock.sleep)
+    assert len(attempts) == 6
+
+
 async def test_it_stops_at_the_first_success():
     clock = FakeClock()
     call, attempts = flaky([BUSY, asked_to_wait(7)])

@@ -56,13 +56,13 @@ def invoke(*words):
 def test_list_shows_runs_with_their_figures(run_id, file, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     shown = invoke("list", "--store", file)
-    for part in (run_id, "evaluate", "done", "2 (1 failed)", "2,400 → 60", "$0.0025"):
+    for part in (run_id, "evaluate", "finished", "2 (1 failed)", "2,400 → 60", "$0.0025"):
         assert part in shown
 
 
 def test_list_as_json_is_one_document(run_id, file):
     (one,) = json.loads(invoke("list", "--store", file, "--json"))
-    assert (one["run_id"], one["state"], one["episodes"], one["failed"]) == (run_id, "done", 2, 1)
+    assert (one["run_id"], one["state"], one["episodes"], one["failed"]) == (run_id, "finished", 2, 1)
     assert one["figures"]["paid_nano"] == 2_500_000  # settled, and what is still reserved
     assert one["figures"]["list_nano"] == 2_000_000
 
@@ -71,7 +71,7 @@ def test_a_run_that_never_ended_is_listed_as_cut_off(file):
     with Store.open(file) as store:
         store.post(RunRecord("r", "run"))
     (one,) = json.loads(invoke("list", "--store", file, "--json"))
-    assert (one["state"], one["episodes"], one["figures"]["seconds"]) == ("cut off", 0, None)
+    assert (one["state"], one["episodes"], one["figures"]["seconds"]) == ("interrupted", 0, None)
 
 
 def test_show_is_a_tree_of_episodes_and_nodes(run_id, file, monkeypatch):

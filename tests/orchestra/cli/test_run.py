@@ -1,0 +1,172 @@
+"""`orchestra run`: partial replies, pauses and interruptions, as a person meets them."""
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from orchestra.cli import execute
+from orchestra.traces.store import Store
+from orchestra.traces.summary import summary
+
+ASKING = """\
+name: asking
+output: writer
+nodes:
+  - {id: drafter, kind: agent, role: Draft.}
+  - {id: boss, kind: tool, tool: {name: boss, call: person}}
+  - {id: writer, kind: agent, role: Write.}
+channels: [{source: drafter, target: boss}, {source: boss, target: writer}]
+"""
+SLEEPING = """\
+name: sleeping
+output: t
+nodes:
+  - {id: a, kind: agent}
+  - {id: t, kind: tool, tool: {name: sleep, call: "tools:sleep", timeout_seconds: 50}}
+channels: [{source: a, target: t}]
+"""
+PAIR = """\
+name: pair
+output: a
+nodes: [{id: drafter, kind: agent}, {id: a, kind: agent}]
+channels: [{source: drafter, target: a}]
+"""
+SLEEP = """\
+import pathlib, time
+
+def sleep(text):
+    pathlib.Path(__file__).with_name("begun").touch()
+    time.sleep(60)
+"""
+COMMON = ["--store", "store.sqlite", "--model", "scripted/echo"]
+ORCHESTRA = [sys.executable, "-m", "orchestra"]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    (tmp_path / "asking.yaml").write_text(ASKING)
+    (tmp_path / "sleeping.yaml").write_text(SLEEPING)
+    (tmp_path / "tools.py").write_text(SLEEP)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_that_asks_a_person_exits_4_and_prints_the_command_that_goes_on(desk, capsys):
+    assert execute(["run", "asking.yaml", "it's late", *COMMON]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "1. question, boss: drafter: it's late" in err
+    (command,) = [line for line in err.splitlines() if line.startswith("orchestra run")]
+    words = shlex.split(command)
+    assert words[:4] == ["orchestra", "run", "asking.yaml", "it's late"]
+    assert words[-2:] == ["--answer", "TEXT"]
+    assert execute([*words[1:-1], "go ahead"]) == 0
+    assert capsys.readouterr().out == "it's late\n\nboss: go ahead\n"
+
+
+def test_resumed_without_an_answer_it_asks_again_and_exits_4(desk, capsys):
+    assert execute(["run", "asking.yaml", "hi", *COMMON, "--json"]) == 4
+    first = json.loads(capsys.readouterr().out)
+    again = shlex.split(first["resume"])[1:-2]
+    assert execute(again) == 4
+    second = json.loads(capsys.readouterr().out)
+    assert second["questions"] == first["questions"]
+    assert second["resume"] == first["resume"]
+    assert second["paid_usd"] == first["paid_usd"]
+
+
+def test_a_wrong_number_of_answers_is_bad_input(desk, capsys):
+    assert execute(["run", "asking.yaml", "hi", *COMMON, "--json"]) == 4
+    run_id = json.loads(capsys.readouterr().out)["run_id"]
+    assert execute(["run", "asking.yaml", "hi", *COMMON, "--resume", run_id, "--answer", "a", "--answer", "b"]) == 2
+    assert "waits for 1 answer, and 2 answers came" in capsys.readouterr().err
+
+
+def test_traces_say_that_a_run_is_paused(desk, capsys):
+    execute(["run", "asking.yaml", "hi", *COMMON])
+    capsys.readouterr()
+    assert execute(["traces", "list", "--store", "store.sqlite"]) == 0
+    assert "paused" in capsys.readouterr().out
+
+
+def test_a_reply_that_is_partial_is_printed_and_said_to_be(desk, capsys):
+    (desk / "script.txt").write_text("a draft\n")
+    (desk / "pair.yaml").write_text(ASKING.replace("kind: tool, tool: {name: boss, call: person}", "kind: agent"))
+    words = ["run", "pair.yaml", "hi", "--store", "store.sqlite", "--model", "scripted/script.txt"]
+    assert execute(words) == 1
+    out, err = capsys.readouterr()
+    assert out == "a draft\n"
+    assert "(the reply is what there was of one)" in err
+    assert execute([*words, "--json"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)["episodes"]
+    assert (row["reply"], row["partial"], row["state"]) == ("a draft", True, "failed")
+
+
+def test_a_run_out_of_time_exits_3_with_what_there_is(desk, capsys):
+    assert execute(["run", "sleeping.yaml", "hi", *COMMON, "--run-seconds", "1"]) == 3
+    out, err = capsys.readouterr()
+    assert out == "hi\n"
+    assert "the run took longer than 1 s" in err
+    assert execute(["run", "sleeping.yaml", "hi", *COMMON, "--node-seconds", "1", "--json"]) == 3
+    assert "'t' took longer than 1 s" in json.loads(capsys.readouterr().out)["episodes"][0]["error"]
+
+
+def test_off_a_terminal_nothing_but_the_footer_is_written_beside_the_reply(desk, capfd):
+    (desk / "solo.yaml").write_text("name: solo\noutput: a\nnodes: [{id: a, kind: agent}]\n")
+    done = subprocess.run([*ORCHESTRA, "run", "solo.yaml", "hi", *COMMON], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "hi\n"
+    assert all("traces show" in line or line.startswith("foreseen") for line in done.stderr.splitlines())
+    assert "\x1b" not in done.stderr
+
+
+def test_on_a_terminal_what_happens_is_shown_and_the_reply_alone_is_printed(desk):
+    (desk / "pair.yaml").write_text(PAIR)
+    terminal, theirs = pty.openpty()
+    command = [*ORCHESTRA, "run", "pair.yaml", "hi", *COMMON]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(terminal, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        assert process.stdout.read() == b"hi\n\ndrafter: hi\n"
+        assert process.wait(30) == 0
+    os.close(terminal)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "✓ drafter hi" in plain
+
+
+def test_ctrl_c_exits_130_names_the_run_ends_the_worker_and_the_trace_says_cancelled(desk):
+    process = subprocess.Popen(
+        [*ORCHESTRA, "run", "sleeping.yaml", "hi", *COMMON], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        if (desk / "begun").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    with Store.open(desk / "store.sqlite", read_only=True) as store:
+        (run,) = store.runs()
+        assert summary(store, run).state == "cancelled"
+        spans = store.spans(run.run_id)
+    assert f"--resume {run.run_id}" in err
+    (tool,) = [span for span in spans if span.name.startswith("execute_tool")]
+    assert tool.status_message == "cancelled"
