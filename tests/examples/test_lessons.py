@@ -70,10 +70,14 @@ def test_drawing_a_team_writes_a_picture(tmp_path):
 
 @pytest.mark.model
 def test_the_python_of_the_readme_runs(shop):
-    script, _ = blocks("python")
+    script, _, watching = blocks("python")
     (shop / "script.py").write_text(script)
     ended = run("script.py", cwd=shop)
     assert "3965" in ended.stdout, ended.stderr
+    (shop / "watching.py").write_text(watching)
+    watched = run("watching.py", cwd=shop)
+    for event in ("NodeStarted(", "ToolUsed(", "Token(", "Said(", "Done("):
+        assert event in watched.stdout, watched.stderr
 
 
 def test_the_files_of_the_readme_are_valid():
