@@ -136,6 +136,7 @@ SERVED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")  # litellm's own use of pydantic
 @pytest.mark.parametrize("kind", SERVED)
 def test_what_a_server_said_is_told_again_when_it_is_gone(kind, office, command, monkeypatch):
     if "litellm" in kind and find_spec("litellm") is None:
