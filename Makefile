@@ -2,6 +2,7 @@
 #   make demo    the main job on the embedded model          make test    every test
 #   make lint    format, lint, types, import contracts       make bench   the speed tables of the README
 #   make test-vllm   a real vLLM server on the CPU, a real collector, real applications: tests/live
+#   make live    what make test-vllm installs, and nothing else
 # TORCH_INDEX=<url> picks another build of torch, such as a CPU or CUDA index.
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ PEERS_graphs := langgraph langchain-openai langgraph-checkpoint-sqlite autogen-a
 PEERS_agents := openai-agents 'pydantic-ai-slim[openai]' 'smolagents[openai]'
 PEERS_crewai := crewai
 
-.PHONY: demo test test-vllm lint bench clean
+.PHONY: demo test live test-vllm lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/orchestra models pull $(MODEL) $(EMBEDDINGS)
@@ -35,7 +36,9 @@ test: $(VENV)/.dev
 	$(BIN)/orchestra models pull $(MODEL) $(EMBEDDINGS)
 	$(BIN)/python -m pytest
 
-test-vllm: $(VENV)/.dev $(VENV_VLLM)/.ready $(VENV_PHOENIX)/.ready $(VENV_APPS)/.ready
+live: $(VENV_VLLM)/.ready $(VENV_PHOENIX)/.ready $(VENV_APPS)/.ready
+
+test-vllm: $(VENV)/.dev live
 	$(BIN)/orchestra models pull $(MODEL)
 	ORCHESTRA_VLLM_PYTHON=$(abspath $(VENV_VLLM))/bin/python \
 	ORCHESTRA_PHOENIX_PYTHON=$(abspath $(VENV_PHOENIX))/bin/python \

@@ -89,23 +89,31 @@ def postgres_url(postgres_server: LocalPostgres) -> str:
     return postgres_server.schema()
 
 
-_TABLES = pytest.StashKey[dict[str, list[dict[str, object]]]]()
+_TABLES: dict[str, list[dict[str, object]]] = {}
 
 
 @pytest.fixture
 def table(request: pytest.FixtureRequest) -> Callable[[str, dict[str, object]], None]:
     """Adds a row to the table of that title, which is printed with its count of rows when the tests have ended."""
-    tables = request.config.stash.setdefault(_TABLES, {})
 
     def add(title: str, row: dict[str, object]) -> None:
-        tables.setdefault(title, []).append(row)
+        request.node.user_properties.append(("table", (title, row)))  # reports carry these from wherever tests run
 
     return add
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect the rows of a test that has ended."""
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if name == "table":
+                title, row = value
+                _TABLES.setdefault(title, []).append(row)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print every table that tests filled through the fixture `table`."""
-    for title, rows in terminalreporter.config.stash.get(_TABLES, {}).items():
+    for title, rows in _TABLES.items():
         columns = list(dict.fromkeys(name for row in rows for name in row))
         cells = [[str(row.get(name, "")) for name in columns] for row in rows]
         widths = [max(map(len, (name, *texts))) for name, *texts in zip(columns, *cells, strict=True)]

@@ -14,10 +14,11 @@ from orchestra.cli.traces_send import send_command
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
     from rich.tree import Tree
 
     from orchestra.execution.forecast import Actual
-    from orchestra.traces.episode import Episode, Transcript
+    from orchestra.traces.episode import Episode, Transcript, Turn
     from orchestra.traces.records import RunRecord
     from orchestra.traces.summary import Figures, RunSummary
 
@@ -293,24 +294,47 @@ def _add_episode(tree: "Tree", episode: "Episode", *, team: str, full: bool) -> 
 def _add_node(branch: "Tree", transcript: "Transcript", seat: str, *, full: bool) -> None:
     """A node with what it said below it; one that had nothing to say is a line, without a branch."""
     from rich.markup import escape
-    from rich.text import Text
 
     from orchestra.traces.summary import node_figures
 
-    steps = [(turn.started_ns, turn.error, turn.reply or "", "", turn.cached) for turn in transcript.turns]
+    steps = [(turn.started_ns, _turn_lines(turn, full=full)) for turn in transcript.turns]
     for use in transcript.tool_uses:
         label = "" if use.name == transcript.node else f"{use.name}: "
-        steps.append((use.started_ns, use.error, _said(use.result), label, None))
+        steps.append((use.started_ns, _lines(use.error, _said(use.result), label=label, full=full)))
     if not steps:
-        steps = [(0, None, said, "", None) for said in transcript.said]
-    spoken = [step for step in sorted(steps, key=lambda step: step[0]) if step[1] is not None or step[2].strip()]
+        steps = [(0, _lines(None, said, full=full)) for said in transcript.said]
+    spoken = [line for _, lines in sorted(steps, key=lambda step: step[0]) for line in lines]
     kind = f" [dim]{transcript.kind}[/]" if transcript.kind else ""
     silent = "" if spoken else " · [dim]silent[/]"
     node = branch.add(f"{seat}[cyan]{escape(transcript.node)}[/]{kind} · {_line(node_figures(transcript))}{silent}")
-    for _, error, said, label, cached in spoken:
-        text = error if error is not None else _shortened(said, full=full)
-        style = "red" if error is not None else "dim"
-        node.add(Text(f"{label}{text}{' (cached)' if cached else ''}", style=style))
+    for line in spoken:
+        node.add(line)
+
+
+def _turn_lines(turn: "Turn", *, full: bool) -> "list[Text]":
+    """Tries that failed, the reply or why there is none, and what was wrong with the count of its tokens."""
+    from orchestra.ledger import nano, show_usd
+
+    lines = []
+    for attempt in turn.failed_attempts:
+        owed = f" ({show_usd(nano(attempt.booked_usd))} booked)" if attempt.booked_usd else ""
+        lines += _lines(None, attempt.error, label="failed try: ", after=owed, full=full, style="yellow")
+    lines += _lines(turn.error, turn.reply or "", after=" (cached)" if turn.cached else "", full=full)
+    if turn.usage_doubt is not None:
+        lines += _lines(None, turn.usage_doubt, label="tokens: ", full=full, style="yellow")
+    return lines
+
+
+def _lines(
+    error: str | None, said: str, *, label: str = "", after: str = "", full: bool, style: str = "dim"
+) -> "list[Text]":
+    """The line of something said, or of why it was not; none of silence."""
+    from rich.text import Text
+
+    if error is None and not said.strip():
+        return []
+    text = error if error is not None else _shortened(said, full=full)
+    return [Text(f"{label}{text}{after}", style=style if error is None else "red")]
 
 
 def _said(result: object) -> str:

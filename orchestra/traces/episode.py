@@ -58,6 +58,18 @@ class Usage(Value):
     """Part of `input_tokens` read from a prefix cache."""
 
 
+class FailedAttempt(Value):
+    """One try of a model call that was made again."""
+
+    error: str
+    booked_usd: Decimal | None = None
+    """What the ledger owes for it, besides what the answer cost."""
+    served: bool | None = None
+    """Whether the model had begun to answer; `None` means nobody knows."""
+    retry_after_seconds: float | None = None
+    """How long the server asked to wait."""
+
+
 class Turn(Value):
     """One call of a model."""
 
@@ -85,6 +97,10 @@ class Turn(Value):
     finish_reason: str | None = None
     response_id: str | None = None
     usage: Usage = Usage()
+    usage_doubt: str | None = None
+    """What was wrong with the server's count of tokens; `None` means it was believed."""
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+    """The tries that failed before this answer, in order."""
     paid_usd: Decimal | None = None
     """What the ledger paid; 0 for a cache hit."""
     list_usd: Decimal | None = None

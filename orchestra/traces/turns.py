@@ -11,7 +11,7 @@ from typing import Any
 from orchestra.ledger import usd
 from orchestra.traces import names
 from orchestra.traces.content import is_digest
-from orchestra.traces.episode import Message, ToolCall, ToolUse, Turn, TurnSampling, Usage
+from orchestra.traces.episode import FailedAttempt, Message, ToolCall, ToolUse, Turn, TurnSampling, Usage
 from orchestra.traces.messages import instructions_from, messages_from, parsed
 from orchestra.traces.records import SpanRecord
 
@@ -90,6 +90,8 @@ def turn_from(span: SpanRecord, contents: Contents, reward: float | None = None)
             output_tokens=read.whole(names.OUTPUT_TOKENS),
             cached_input_tokens=read.whole(names.CACHED_INPUT_TOKENS),
         ),
+        usage_doubt=read.text(names.USAGE_DOUBT),
+        failed_attempts=_attempts(contents.of(span, names.FAILED_ATTEMPTS)),
         paid_usd=read.money(names.PAID_NANO),
         list_usd=read.money(names.LIST_NANO),
         cached=read.flag(names.CACHED),
@@ -194,6 +196,19 @@ def _sampling(read: _Reader) -> TurnSampling:
         max_tokens=read.whole(names.REQUEST_MAX_TOKENS),
         stop=read.texts(names.REQUEST_STOP_SEQUENCES),
         seed=read.whole(names.REQUEST_SEED),
+    )
+
+
+def _attempts(told: object) -> tuple[FailedAttempt, ...]:
+    return tuple(
+        FailedAttempt(
+            error=str(one.get("error")),
+            booked_usd=None if one.get("booked_nano") is None else usd(one["booked_nano"]),
+            served=one.get("served"),
+            retry_after_seconds=one.get("retry_after_seconds"),
+        )
+        for one in (told if isinstance(told, list) else ())
+        if isinstance(one, dict)
     )
 
 

@@ -3,15 +3,19 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from graphs.motifs import MOTIFS
+from graphs.serialisation import write
+from orchestra.cli import execute
 from orchestra.cli.console import console
 from orchestra.cli.traces import traces_app
 from orchestra.errors import InputError
 from orchestra.ledger import Entry, show_usd
+from orchestra.testing import Answer, FaultyServer
 from orchestra.traces import names
 from orchestra.traces.episode import Episode
 from orchestra.traces.spans import Tracer
 from orchestra.traces.store import Fact, LedgerEntry, RunRecord, Store
-from orchestra.traces.summary import export
+from orchestra.traces.summary import export, run_episodes
 
 
 @pytest.fixture
@@ -65,6 +69,25 @@ def test_list_as_json_is_one_document(run_id, file):
     assert (one["run_id"], one["state"], one["episodes"], one["failed"]) == (run_id, "finished", 2, 1)
     assert one["figures"]["paid_nano"] == 2_500_000  # settled, and what is still reserved
     assert one["figures"]["list_nano"] == 2_000_000
+
+
+def test_show_tells_of_tries_that_failed_and_of_counts_that_were_not_believed(tmp_path, file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    write(MOTIFS["solo"](["You answer."]), tmp_path / "team.yaml")
+    with FaultyServer([Answer(status=500), Answer(usage=(10**6, 1))]).in_process() as server:
+        model = f"vllm/loopback@{server.url.removesuffix('/v1')}?token_ids=false"
+        assert execute(["run", str(tmp_path / "team.yaml"), "go", "--model", model, "--store", str(file)]) == 0
+    with Store.open(file, read_only=True) as store:
+        (episode,) = run_episodes(store, store.runs()[0].run_id)
+    (turn,) = episode.turns
+    (attempt,) = turn.failed_attempts
+    assert "500" in attempt.error
+    assert attempt.booked_usd == 0
+    assert turn.usage_doubt is not None
+    shown = invoke("show", "2", "--store", file)
+    assert "failed try: " in shown
+    assert "tokens: " in shown
+    assert turn.usage_doubt[:40] in shown
 
 
 def test_a_run_that_never_ended_is_listed_as_cut_off(file):
