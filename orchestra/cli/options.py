@@ -1,7 +1,9 @@
 """Options that several commands share, so that one flag means one thing everywhere."""
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from orchestra.execution.settings import Settings
     from orchestra.models.limits import Limits
     from orchestra.traces.otlp import Exported
+    from orchestra.traces.redaction import Redactor
 
 
 def amount(text: str) -> Decimal:
@@ -66,6 +69,23 @@ def stated_limits(text: str) -> "Limits":
         ) from None
 
 
+def stated_redactor(patterns: "Sequence[str]") -> "Redactor | None":
+    """What writes `***` in place of everything that one of the regular expressions matches; `None` of none.
+
+    Raises:
+        InputError: one is no regular expression.
+    """
+    if not patterns:
+        return None
+    for text in patterns:
+        try:
+            re.compile(text)
+        except re.error as cause:
+            raise InputError(f"--redact {text!r} is no regular expression: {cause}") from None
+    either = re.compile("|".join(f"(?:{text})" for text in patterns))
+    return lambda text: either.sub("***", text)
+
+
 MaxCost = Annotated[
     Decimal | None,
     typer.Option(parser=amount, metavar="USD", help="Most that calls may cost together; no cap if absent."),
@@ -106,6 +126,10 @@ Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN_ID", help="
 RerunTools = Annotated[
     bool,
     typer.Option("--rerun-tools", help="With --resume: call tools again that were cut off and are not idempotent."),
+]
+Redact = Annotated[
+    list[str] | None,
+    typer.Option("--redact", metavar="REGEX", help="Write *** for what matches, before anything is kept; repeatable."),
 ]
 Record = Annotated[
     Path | None, typer.Option("--record", metavar="FILE", help="Write down all the run hears, to be replayed.")
@@ -195,6 +219,7 @@ class RunOptions(ModelOptions):
     run_seconds: RunSeconds = None
     otlp: Otlp = None
     rerun_tools: RerunTools = False
+    redact: Redact = None
     record: Record = None
     replay: Replay = None
 
@@ -209,6 +234,7 @@ class RunOptions(ModelOptions):
             limits={} if self.limits is None else {ALL_MODELS: self.limits},
             otlp=traces_url(self.otlp),
             on_exported=say_exported,
+            redact=stated_redactor(self.redact or ()),
             record=self.record,
             replay=self.replay,
             **kept,

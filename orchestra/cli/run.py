@@ -109,7 +109,8 @@ def _onward(words: "Sequence[str]", answered: "Answered") -> str | None:
         return None
     kept: list[str] = []
     skip = False
-    for word in words:
+    end = words.index("--") if "--" in words else len(words)  # what follows are no options, whatever it looks like
+    for word in words[:end]:
         if skip:
             skip = False
         elif word in _OF_ONE_ATTEMPT:
@@ -117,7 +118,8 @@ def _onward(words: "Sequence[str]", answered: "Answered") -> str | None:
         elif not word.startswith(tuple(f"{option}=" for option in _OF_ONE_ATTEMPT)):
             kept.append(word)
     command = shlex.join(["orchestra", "run", *kept, "--resume", answered.run_id])
-    return command + " --answer TEXT" * len(answered.questions)
+    command += " --answer TEXT" * len(answered.questions)
+    return " ".join((command, shlex.join(words[end:]))) if words[end:] else command
 
 
 def _show(answered: "Answered", onward: str | None) -> None:

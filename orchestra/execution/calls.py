@@ -32,6 +32,7 @@ from orchestra.models.protocol import Model, Request
 from orchestra.models.retry import RetryPolicy, with_retries
 from orchestra.traces import names
 from orchestra.traces.journal import Journal
+from orchestra.traces.redaction import cleaned
 from orchestra.traces.spans import Tracer, current_span
 from orchestra.traces.store import Store
 
@@ -216,7 +217,8 @@ class Calls:
         record = to_record(completion)
         if cache_key is not None:
             self._met.add(cache_key)
-            self.store.cache(cache_key, "completion", record)
+            if cleaned(record, self.journal.redact) == record:
+                self.store.cache(cache_key, "completion", record)
         answer = {"completion": record, "paid_nano": paid, "asked": request_digest(model.name, request)}
         await self.journal.finish(key, answer, paid)
         return Reply(completion=completion, paid_nano=paid, list_nano=paid, source="model")

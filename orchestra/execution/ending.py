@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from orchestra.errors import BudgetError, InputError, Paused
 from orchestra.traces import names
+from orchestra.traces.redaction import Redactor, cleaned
 from orchestra.traces.store import Fact, Store, StoreFailed
 
 FINISHED, FAILED, CANCELLED, PAUSED, RAN_OUT = names.END_STATES
@@ -53,20 +54,22 @@ class TasksInside:
 
 
 @contextmanager
-def ending(store: Store, run_id: str, plays: Counter[str]) -> Iterator[None]:
+def ending(store: Store, run_id: str, plays: Counter[str], redact: Redactor | None = None) -> Iterator[None]:
     """Write down how the block ended.
 
     Args:
         store: where the fact goes.
         run_id: which run the block carries out.
         plays: how many of its plays ended in which state.
+        redact: shown the error before it is written.
     """
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(StoreFailed):  # the error itself is told
             state = state_after(error)
-            _tell(store, run_id, state, state if state == CANCELLED else str(error) or type(error).__name__)
+            said = state if state == CANCELLED else str(error) or type(error).__name__
+            _tell(store, run_id, state, cleaned(said, redact))
         raise
     _tell(store, run_id, _state_of(plays), None)
 
@@ -78,5 +81,5 @@ def _state_of(plays: Counter[str]) -> str:
     return FAILED if plays[FAILED] and plays[FAILED] == plays.total() else FINISHED
 
 
-def _tell(store: Store, run_id: str, state: str, error: str | None) -> None:
+def _tell(store: Store, run_id: str, state: str, error: object) -> None:
     store.post(Fact(run_id, None, names.FACT_END, {"state": state, "error": error}, "orchestra"))

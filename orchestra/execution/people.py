@@ -13,6 +13,7 @@ from orchestra.errors import InputError, Paused
 from orchestra.traces import names
 from orchestra.traces.journal import Journal
 from orchestra.traces.records import JournalEntry
+from orchestra.traces.redaction import Redactor, cleaned
 from orchestra.traces.store import Fact, Store
 
 KIND = "person"
@@ -55,7 +56,8 @@ async def ask(journal: Journal, store: Store, question: Question) -> str:
     if answered is not None:
         return str(answered["said"])
     if not journal.was_interrupted(question.key):
-        asked = Fact(journal.run_id, None, names.FACT_QUESTION, question.document(), "orchestra")
+        told = cleaned(question.document(), journal.redact)
+        asked = Fact(journal.run_id, None, names.FACT_QUESTION, told, "orchestra")
         store.post(asked)  # in order: whoever finds the journal's entry finds the question
         await journal.begin(question.key, KIND, sha256(question.text.encode()).hexdigest(), 0)
     raise Paused(question.text, question.key)
@@ -87,8 +89,14 @@ def open_questions(store: Store, run_id: str) -> tuple[Question, ...]:
     )
 
 
-async def write_answers(store: Store, run_id: str, answers: Sequence[str]) -> None:
+async def write_answers(store: Store, run_id: str, answers: Sequence[str], redact: Redactor | None = None) -> None:
     """Write down the answers to the open questions of a run, in the order of `open_questions`.
+
+    Args:
+        store: where the run is.
+        run_id: which run waits.
+        answers: in order.
+        redact: shown every answer before it is written; the team then hears what was kept.
 
     Raises:
         Paused: there are questions and no answer.
@@ -111,7 +119,12 @@ async def write_answers(store: Store, run_id: str, answers: Sequence[str]) -> No
     await store.write(
         *(
             JournalEntry(
-                run_id=run_id, key=question.key, event="finish", kind=KIND, reply={"said": said}, settled_nano=0
+                run_id=run_id,
+                key=question.key,
+                event="finish",
+                kind=KIND,
+                reply={"said": cleaned(said, redact)},
+                settled_nano=0,
             )
             for question, said in zip(questions, answers, strict=True)
         )

@@ -340,6 +340,8 @@ def check_asked(settings: Settings, resume: str | None) -> None:
     """
     if settings.replay is not None and (settings.record is not None or resume is not None):
         raise InputError("a replay cannot be recorded or resumed: give --replay without --record and --resume")
+    if settings.record is not None and settings.redact is not None:
+        raise InputError("a recording keeps every word as it was said: leave out --record, or --redact")
 
 
 def opened_recording(settings: Settings) -> Recording | None:

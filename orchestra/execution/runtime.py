@@ -135,7 +135,7 @@ class Runtime:
         """
         inputs = dict(inputs or {})
         with begun(store, command, inputs, settings, resume) as (run_id, recording):
-            await write_answers(store, run_id, answers)
+            await write_answers(store, run_id, answers, settings.redact)
             await store.write(RunRecord(run_id=run_id, command=command, attributes=inputs))
             given = dict(models or {})
             if recording is not None:
@@ -146,14 +146,14 @@ class Runtime:
                 store, run_id, cap_nano, recording, given=ledger, lease_nano=lease_nano, resumed=resume is not None
             )
             async with exporting(run_id, settings.otlp, settings.on_exported) as export, pooled as pool, purse as own:
-                tracer = Tracer(store, run_id, export=export)
+                tracer = Tracer(store, run_id, redact=settings.redact, export=export)
                 runtime = cls(
                     run_id=run_id,
                     settings=settings,
                     store=store,
                     ledger=own,
                     tracer=tracer,
-                    journal=Journal(store, run_id),
+                    journal=Journal(store, run_id, redact=settings.redact),
                     pool=pool,
                     folder=folder,
                     asks=command == "run",
@@ -163,7 +163,8 @@ class Runtime:
                 )
                 try:
                     described = {names.RUN_ID: run_id, names.COMMAND: command}
-                    with ending(store, run_id, runtime._ends), tracer.span(names.ATTEMPT, attributes=described) as root:
+                    ends = ending(store, run_id, runtime._ends, settings.redact)
+                    with ends, tracer.span(names.ATTEMPT, attributes=described) as root:
                         tracer.root = root
                         try:
                             yield runtime

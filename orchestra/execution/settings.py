@@ -12,6 +12,7 @@ from orchestra.models import open_model
 from orchestra.models.limits import Limits
 from orchestra.models.protocol import Model
 from orchestra.models.retry import RetryPolicy
+from orchestra.traces.redaction import Redactor
 
 if TYPE_CHECKING:
     from orchestra.traces.otlp import Exported
@@ -56,6 +57,9 @@ class Settings:
     """When a model call that failed is made again; each try is reserved and booked by itself."""
     rerun_tools: bool = False
     """On resume, call tools again that are not idempotent and were cut off."""
+    redact: Redactor | None = None
+    """Shown every text before it is written down, and returns what may be; `None` writes everything. A turn it changes
+    loses its token ids and log-probabilities and is not cached, and a resumed run hears what was written."""
     record: Path | None = None
     """File to write down everything the run hears, so that it can be replayed; `None` writes none."""
     replay: Path | None = None

@@ -24,7 +24,7 @@ class Journal:
     def __init__(self, store: Store, run_id: str, *, redact: Redactor | None = None) -> None:
         self.run_id = run_id
         self._store = store
-        self._redact = redact
+        self.redact = redact
         self._replies: dict[str, Mapping[str, Any]] = {}
         self._kinds: dict[str, str] = {}
         self._interrupted: dict[str, JournalEntry] = {}
@@ -91,7 +91,7 @@ class Journal:
         Raises:
             orchestra.traces.store.StoreFailed: when it could not be written.
         """
-        kept = reply if self._redact is None else redacted_reply(reply, self._redact)
+        kept = reply if self.redact is None else redacted_reply(reply, self.redact)
         await self._store.write(
             JournalEntry(
                 run_id=self.run_id,

@@ -36,6 +36,15 @@ def without_encodings(value: object) -> object:
     return value
 
 
+def cleaned(value: object, redact: Redactor | None) -> object:
+    """`value` as it may be written down; unchanged where there is no redactor.
+
+    >>> cleaned("my key is 123", None)
+    'my key is 123'
+    """
+    return value if redact is None else redacted(value, redact)
+
+
 def redacted_reply(reply: Mapping[str, object], redact: Redactor) -> Mapping[str, object]:
     """A reply as it may be written down: redacted, and then without token ids and log-probabilities."""
     clean = redacted(reply, redact)

@@ -12,9 +12,15 @@ import time
 
 import pytest
 
+from graphs.motifs import MOTIFS
+from graphs.serialisation import write
 from orchestra.cli import execute
+from orchestra.cli.run import _onward
+from orchestra.execution.answered import Answered
+from orchestra.execution.people import Question
+from orchestra.testing import Answer, FaultyServer
 from orchestra.traces.store import Store
-from orchestra.traces.summary import summary
+from orchestra.traces.summary import run_episodes, summary
 
 ASKING = """\
 name: asking
@@ -170,3 +176,35 @@ def test_ctrl_c_exits_130_names_the_run_ends_the_worker_and_the_trace_says_cance
     assert f"--resume {run.run_id}" in err
     (tool,) = [span for span in spans if span.name.startswith("execute_tool")]
     assert tool.status_message == "cancelled"
+
+
+def test_what_matches_is_written_nowhere(tmp_path, capsys):
+    write(MOTIFS["chain"](["You answer.", "You check."]), tmp_path / "team.yaml")
+    store = tmp_path / "store.sqlite"
+    with FaultyServer([Answer(text="the key is sk-12345, as asked")]).in_process() as server:
+        model = f"vllm/loopback@{server.url.removesuffix('/v1')}?token_ids=false"
+        words = ["run", str(tmp_path / "team.yaml"), "say sk-12345", "--model", model, "--store", str(store)]
+        assert execute([*words, "--redact", r"sk-\d+", "--redact", "nobody"]) == 0
+    assert "sk-12345" in capsys.readouterr().out
+    with Store.open(str(store), read_only=True) as opened:
+        (episode,) = run_episodes(opened, opened.runs()[0].run_id)
+    assert episode.output == "the key is ***, as asked"
+    assert all(turn.redacted and turn.reply_token_ids is None for turn in episode.turns)
+    assert not [file for file in tmp_path.iterdir() if b"sk-12345" in file.read_bytes()]
+
+
+def test_a_redactor_that_is_no_expression_or_beside_a_recording_is_refused(tmp_path, capsys):
+    write(MOTIFS["solo"](["You answer."]), tmp_path / "team.yaml")
+    words = ["run", str(tmp_path / "team.yaml"), "go", "--model", "scripted/x"]
+    assert execute([*words, "--redact", "("]) == 2
+    assert "no regular expression" in capsys.readouterr().err
+    assert execute([*words, "--redact", "x", "--record", str(tmp_path / "all.jsonl")]) == 2
+    assert "--record" in capsys.readouterr().err
+
+
+def test_the_command_that_goes_on_keeps_what_follows_two_dashes():
+    question = Question(key="k", text="?", node="n", episode_id="e")
+    paused = Answered(run_id="r1", rows=(), paid_nano=0, questions=(question,))
+    assert _onward(["team.yaml", "--seed", "3", "--", "--what?"], paused) == (
+        "orchestra run team.yaml --seed 3 --resume r1 --answer TEXT -- '--what?'"
+    )
