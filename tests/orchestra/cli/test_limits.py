@@ -32,3 +32,13 @@ def test_a_run_keeps_to_its_limit(words, most, tmp_path, capsys):
 def test_limits_that_say_nothing_are_refused_with_how_to_write_them(said, capsys):
     assert execute(["run", "team.yaml", "go", "--limits", said]) == 2
     assert "concurrency=8,rpm=60,tpm=90000" in capsys.readouterr().err.replace("\n", "")
+
+
+@pytest.mark.parametrize("words", [["--price", "0,0", "--max-cost", "0"], ["--price", "1000000,1000000"]])
+def test_a_cap_never_stops_what_costs_nothing_and_no_cap_stops_nothing(words, tmp_path, capsys):
+    write(MOTIFS["chain"](["You answer.", "You check."]), tmp_path / "team.yaml")
+    with FaultyServer([Answer()]).in_process() as server:
+        model = f"vllm/loopback@{server.url.removesuffix('/v1')}?token_ids=false"
+        store = str(tmp_path / "store.sqlite")
+        assert execute(["run", str(tmp_path / "team.yaml"), "go", "--model", model, "--store", store, *words]) == 0
+    assert capsys.readouterr().out == "hello\n"

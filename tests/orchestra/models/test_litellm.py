@@ -246,6 +246,11 @@ def test_price_and_external_money_are_stated(name, external, priced):
     assert (model.external, model.price is not None) == (external, priced)
 
 
+@pytest.mark.parametrize("name", ["hosted_vllm/Qwen/Qwen2.5-7B-Instruct", "hosted_vllm/gpt-4o", "ollama/llama3"])
+def test_a_self_hosted_model_without_a_stated_price_is_of_unknown_price_and_not_free(name):
+    assert open_litellm(name).price is None
+
+
 def test_the_list_price_is_exact():
     price = open_litellm("openai/gpt-4.1-mini").price
     assert price == Price.per_million("0.4", "1.6", source=price.source)
