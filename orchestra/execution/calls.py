@@ -85,6 +85,8 @@ class Calls:
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGINNING_AT_ONCE))
     _met: set[str] = field(default_factory=set)
     """Cache keys of the calls of this run so far."""
+    _introduced: set[str] = field(default_factory=set)
+    """Models that were met."""
     _codes: dict[tuple[str, Path | None], str | None] = field(default_factory=dict)
     """Digests of tools' code, as it was when each was first called."""
 
@@ -145,6 +147,8 @@ class Calls:
             return reply
 
     async def _reply(self, model: Model, request: Request, key: str, ledger: Ledger, place: _Place) -> Reply:
+        if model.name not in self._introduced:
+            await self._meet(model, ledger)
         cache_key = completion_key(model, request) if self.use_cache else None
         reply = self._remembered(model, request, cache_key, key)
         if reply is None:
@@ -155,6 +159,14 @@ class Calls:
                 sleep=asyncio.sleep,
             )
         return reply
+
+    async def _meet(self, model: Model, ledger: Ledger) -> None:
+        """Have a model learn what it must know of its server before it is asked, and pay for that."""
+        took = await with_retries(lambda attempt: model.meet(), policy=self.retry, rng=self.rng, sleep=asyncio.sleep)
+        self._introduced.add(model.name)
+        if took is not None and model.price is not None:
+            cost = model.price.cost(took.input_tokens, took.output_tokens)
+            ledger.settle(await ledger.reserve(cost, f"getting to know {model.name}"), cost)
 
     def _remembered(self, model: Model, request: Request, cache_key: str | None, key: str) -> Reply | None:
         done = self._journalled(model, request, key)

@@ -61,6 +61,9 @@ class RecordedModel:
         raise ModelError(f"model {self.name!r} is a recorded one and answers no new request")
         yield  # a generator, as the protocol asks
 
+    async def meet(self) -> None:
+        """Nothing is left to learn."""
+
     async def close(self) -> None:
         """It holds nothing."""
 

@@ -269,6 +269,9 @@ class LitellmModel:
                     await answer.aclose()
         yield self._completion(reply, request, time.perf_counter() - began)
 
+    async def meet(self) -> None:
+        """Nothing is left to learn."""
+
     async def close(self) -> None:
         """Close LiteLLM's connections once no other model of it is open."""
         _open_models.discard(self)

@@ -152,7 +152,7 @@ class Model(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """What it can do, as far as is known: a server's own word counts once it was met."""
         ...
 
     @property
@@ -183,6 +183,17 @@ class Model(Protocol):
 
         Raises:
             orchestra.errors.ModelError: when the model refuses or fails; closing the iterator cancels the call.
+        """
+        ...
+
+    async def meet(self) -> Usage | None:
+        """Learn what the properties above need to know, such as what a server says of itself; once is enough.
+
+        Returns:
+            Tokens that it took of the model; `None` when it took none.
+
+        Raises:
+            orchestra.errors.ModelError: a server does not answer.
         """
         ...
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestra.errors import InputError, ModelError
 from orchestra.ledger import DEFAULT_MACHINE_USD_PER_HOUR, Price
-from orchestra.models.protocol import Capabilities, Completion, Delta, Request
+from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Usage
 from orchestra.models.serving import record as records
 from orchestra.models.serving.record import Record
 from orchestra.models.vllm_errors import refusal
@@ -27,6 +27,7 @@ from orchestra.models.vllm_http import BROKEN, Answer, Connection
 from orchestra.models.vllm_names import Address, is_loopback, parsed
 from orchestra.models.vllm_prompts import Prompts, prompt_text, tokens_bound
 from orchestra.models.vllm_truth import (
+    PROBING,
     Facts,
     facts_of,
     is_the_same_either_way,
@@ -37,7 +38,7 @@ from orchestra.models.vllm_truth import (
 from orchestra.models.vllm_wire import Events, Reply, chat_body, completion, encoded, ids_body
 
 ASKING_SECONDS = 10.0
-"""A property that must ask the server gives up after this."""
+"""A question about the server itself gives up after this."""
 TAIL_SECONDS = 0.5
 """How long the end of a body is waited for after the reply is complete, so that its connection can be used again."""
 CHAT, IDS = "/v1/chat/completions", "/v1/completions"
@@ -154,31 +155,20 @@ class VllmModel:
         self._processed = processed_logprobs
         self._prompts = Prompts(connection.name, self._posted)
         self._facts: Facts | None = None
-        self._capabilities: Capabilities | None = None
         self._asking = asyncio.Lock()
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do, by the server's own word.
-
-        Raises:
-            ModelError: the server does not answer.
-        """
-        if self._capabilities is None:
-            facts, settings = self._known_now(), self._settings
-            if settings.logprobs and self._processed is None:
-                self._processed = tells_processed(
-                    [self._asked_now("POST", IDS, body) for body in probes(self._address.base)]
-                )
-            self._capabilities = Capabilities(
-                token_ids=settings.token_ids,
-                logprobs=settings.logprobs and bool(self._processed),
-                tools=settings.tools,
-                seed=True,
-                stream=settings.stream,
-                context_tokens=facts.context_tokens,
-            )
-        return self._capabilities
+        """What it can do: as it was opened, and by the server's own word once it was met."""
+        settings, facts = self._settings, self._facts
+        return Capabilities(
+            token_ids=settings.token_ids,
+            logprobs=settings.logprobs and self._processed is not False,
+            tools=settings.tools,
+            seed=True,
+            stream=settings.stream,
+            context_tokens=None if facts is None else facts.context_tokens,
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -237,6 +227,23 @@ class VllmModel:
         latency_seconds = time.perf_counter() - began
         self._check(reply, prompt_ids, asked_logprobs=self._settings.logprobs and prompt_ids is not None)
         yield completion(reply, prompt_ids, latency_seconds=latency_seconds, adapter=adapter, logprobs=logprobs)
+
+    async def meet(self) -> Usage | None:
+        """Ask the server what it is, and where nobody has said so, which log-probabilities it reports.
+
+        Raises:
+            ModelError: it does not answer, or has no such model.
+        """
+        try:
+            async with asyncio.timeout(ASKING_SECONDS):
+                with _not_served():
+                    await self._known(self._address.adapter)
+                    return await self._probed() if self._settings.logprobs else None
+        except TimeoutError as late:
+            raise ModelError(
+                f"{self.name} did not say within {ASKING_SECONDS:g} s what it is; is it busy or still starting?",
+                retryable=True,
+            ) from late
 
     async def close(self) -> None:
         """Close its connections; calling it twice is harmless."""
@@ -330,13 +337,17 @@ class VllmModel:
         """Whether log-probabilities of this request's reply are of the distribution sampled from."""
         if is_the_same_either_way(request.sampling):
             return True
-        if self._processed is None:
-            async with self._asking:
-                if self._processed is None:
-                    self._processed = tells_processed(
-                        [await self._sent("POST", IDS, body) for body in probes(self._address.base)]
-                    )
+        await self._probed()
         return bool(self._processed)
+
+    async def _probed(self) -> Usage | None:
+        """Find out, where it is not known, whether log-probabilities are processed; the tokens that took."""
+        async with self._asking:
+            if self._processed is not None:
+                return None
+            answers = [await self._sent("POST", IDS, body) for body in probes(self._address.base)]
+            self._processed = tells_processed(answers)
+            return PROBING
 
     def _until(self, ends: float | None) -> asyncio.Timeout:
         quiet = asyncio.get_running_loop().time() + self._settings.timeout_seconds

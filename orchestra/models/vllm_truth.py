@@ -13,6 +13,7 @@ from typing import Any
 
 from graphs import Sampling
 from orchestra.errors import ModelError
+from orchestra.models.protocol import Usage
 from orchestra.models.vllm_errors import malformed
 from orchestra.models.vllm_wire import encoded
 
@@ -94,6 +95,10 @@ def probes(model: str) -> tuple[bytes, bytes]:
         for heat in (0.2, 2.0)
     )
     return encoded(cold), encoded(hot)
+
+
+PROBING = Usage(input_tokens=2 * len(_PROMPT), output_tokens=2)
+"""What the two take of the model."""
 
 
 def tells_processed(answers: Sequence[bytes]) -> bool:

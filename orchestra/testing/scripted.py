@@ -166,6 +166,9 @@ class ScriptedModel:
             if not ended:
                 self.cancelled += 1
 
+    async def meet(self) -> None:
+        """Nothing is left to learn."""
+
     async def close(self) -> None:
         """Mark it closed."""
         self.closed = True

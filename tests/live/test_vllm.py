@@ -47,6 +47,7 @@ async def test_it_keeps_every_promise_of_a_model(vllm, switches):
 
 
 async def test_it_says_what_the_server_is_and_can(vllm, model):
+    await model.meet()
     can = model.capabilities
     assert (can.token_ids, can.logprobs, can.seed, can.stream) == (True, True, True, True)
     assert can.context_tokens == 8192

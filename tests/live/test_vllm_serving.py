@@ -1,5 +1,6 @@
 """`orchestra serve` with the real vLLM: it measures, serves, and leaves no process behind."""
 
+import asyncio
 import json
 import os
 import signal
@@ -49,7 +50,7 @@ def test_it_measures_serves_and_leaves_no_process_when_interrupted(vllm_python, 
         (server,) = children(guard)
         held = processes(server)
         assert len(held) >= 2  # the server and its engine
-        priced(document)
+        asyncio.run(priced(document))
         serve.send_signal(signal.SIGINT)
         assert serve.wait(END_SECONDS) == 0, serve.stderr.read()
     finally:
@@ -59,7 +60,7 @@ def test_it_measures_serves_and_leaves_no_process_when_interrupted(vllm_python, 
     assert not any(os.path.exists(f"/proc/{pid}") for pid in held)
 
 
-def priced(document):
+async def priced(document):
     """The measured speed, its date and the price that follows, in the client too."""
     speed = document["calibration"]
     read, written = speed["input_tokens_per_second"], speed["output_tokens_per_second"]
@@ -71,4 +72,5 @@ def priced(document):
     assert model.price.source.endswith(f"measured {speed['measured_at'][:10]}")
     dearer = open_vllm(document["model"].removeprefix("vllm/"), machine_usd_per_hour=Decimal("1.00"))
     assert dearer.price.cost(10**9, 0) == pytest.approx(10 * model.price.cost(10**9, 0), rel=1e-6)
+    await model.meet()
     assert model.capabilities.context_tokens == 1024

@@ -101,6 +101,9 @@ class LocalModel:
             if timer is not None:
                 timer.cancel()
 
+    async def meet(self) -> None:
+        """Nothing is left to learn."""
+
     async def close(self) -> None:
         """Give back the share of the engine; the last one ends its thread."""
         release, self._release = self._release, None
