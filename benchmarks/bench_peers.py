@@ -4,10 +4,11 @@
 
 The chain is the same everywhere: five agents, each with a system prompt, each hearing what the one before it said. The
 server answers at once, on loopback, in a process of its own, so what is measured is the framework and its HTTP client.
-Orchestra runs with everything on (tracing, ledger, journal, a durable store in a file); the others run with their own
-tracing off. Every contestant is a process of its own; they take turns, and the best of the repeats' medians counts,
-because other work on the machine only ever slows them. `make bench` installs the frameworks, each set that can live
-together in an environment of its own.
+Orchestra runs with everything on (tracing, ledger, journal, a durable store in a file), sending messages as the others
+do, and once more by token ids, where the server tokenises every prompt in a request of its own; the others run with
+their own tracing off. Every contestant is a process of its own; they take turns, and the best of the repeats' medians
+counts, because other work on the machine only ever slows them. `make bench` installs the frameworks, each set that can
+live together in an environment of its own.
 """
 
 import argparse
@@ -50,7 +51,8 @@ class Peer:
 
 
 CONTESTANTS = (
-    Peer("Orchestra, everything on", "own", "orchestra"),
+    Peer("Orchestra, everything on", "own", "orchestra", ("?token_ids=false",)),
+    Peer("the same by token ids, for training", "own", "orchestra", ("",)),
     Peer("a raw loop over httpx, its client", "own", "raw_httpx.py"),
     Peer("a raw loop over aiohttp", "own", "raw_aiohttp.py"),
     Peer("bare LangGraph over httpx", "own", "langgraph_raw.py"),
@@ -72,10 +74,10 @@ def chain() -> AgentGraph:
     return AgentGraph(name="chain", nodes=(first, *nodes[1:]), channels=channels, output=nodes[-1].id)
 
 
-async def orchestra_seconds(url: str, episodes: int) -> list[float]:
-    """Seconds of each episode of the chain, with everything on."""
+async def orchestra_seconds(url: str, episodes: int, switches: str) -> list[float]:
+    """Seconds of each episode of the chain, with everything on; no two ask the same, so that no prompt is known."""
     settings = Settings(
-        model=f"vllm/test@{url}", use_cache=False, price=Price.per_million("0.1", "0.4", source="bench")
+        model=f"vllm/test@{url}{switches}", use_cache=False, price=Price.per_million("0.1", "0.4", source="bench")
     )
     found = []
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.sqlite") as store:
@@ -83,7 +85,7 @@ async def orchestra_seconds(url: str, episodes: int) -> list[float]:
             graph = chain()
             for number in range(episodes + 3):
                 began = time.perf_counter()
-                played = await runtime.play(graph, TASK, key=str(number))
+                played = await runtime.play(graph, f"{TASK} ({number})", key=str(number))
                 if number >= 3:
                     found.append(time.perf_counter() - began)
                 assert played.error is None, played.error
@@ -105,7 +107,7 @@ def measured(peer: Peer, url: str, episodes: int, environments: Path) -> dict[st
     if not python.is_file():
         return f"not installed ({python})"
     if peer.script == "orchestra":
-        words = [str(python), "-m", "benchmarks.bench_peers", "--only", url, str(episodes)]
+        words = [str(python), "-m", "benchmarks.bench_peers", "--only", url, str(episodes), *peer.more]
     else:
         words = [str(python), str(PEERS / peer.script), url, str(episodes), *peer.more]
     quiet = {"NO_PROXY": "127.0.0.1", "OPENAI_API_KEY": "none", "LANGSMITH_TRACING": "false"}
@@ -159,7 +161,7 @@ def main(arguments: list[str]) -> None:
 def _only(arguments: Sequence[str]) -> None:
     from benchmarks.peers import timing
 
-    found: Any = asyncio.run(orchestra_seconds(arguments[0], int(arguments[1])))
+    found: Any = asyncio.run(orchestra_seconds(arguments[0], int(arguments[1]), arguments[2]))
     timing.report(found)
 
 
