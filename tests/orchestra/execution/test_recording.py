@@ -155,6 +155,17 @@ def test_what_a_server_said_is_told_again_when_it_is_gone(kind, office, command,
     assert (office / "called.txt").read_text() == called, "no tool is executed"
 
 
+@pytest.mark.parametrize("words", [("--call-seconds", "0.5"), ("--node-seconds", "0.5"), ("--run-seconds", "1")])
+def test_what_a_time_limit_cut_off_is_cut_off_again(words, office, command):
+    slow = [Answer(text="4 it is"), Answer(delay_seconds=NEVER)]
+    with FaultyServer(slow).in_process() as server:
+        model = f"vllm/loopback@{server.url}?token_ids=false"
+        asked = ("run", "team.yaml", "why", "--json", "--model", model, *words)
+        recorded = command(*asked, "--record", "run.jsonl")
+    assert recorded[0] in (1, 3), recorded[1]
+    assert command(*asked, "--replay", "run.jsonl", offline=True) == recorded
+
+
 @pytest.mark.parametrize("budget", ["1", "0.00002"])
 def test_a_recorded_search_is_told_again_with_its_files(budget, office, command):
     words = (*COMPOSE, "--model", "scripted/rules.yaml", "--search-budget", budget)
