@@ -388,19 +388,3 @@ async def test_a_resumed_run_finds_the_reply_on_whichever_try_it_came(tmp_path):
     assert played.reply == "all is well"
     assert server.counts().statuses == {429: 6, 200: 2, 400: 1}
     assert runtime.ledger.spent == sum(PRICE.cost(one.prompt_tokens, one.completion_tokens) for one in server.served)
-
-
-async def test_a_server_that_refuses_the_very_first_question_is_asked_again_and_all_it_served_is_paid(tmp_path):
-    sampled = MOTIFS["solo"](["Go."]).model_copy(update={"sampling": Sampling(temperature=0.7, max_tokens=32)})
-    with Store.open(tmp_path / "store.sqlite") as store:
-        async with FaultyServer([Answer(status=429), Answer(status=500), Answer(text="all is well")]) as server:
-            model = open_model(f"vllm/loopback@{server.url.removesuffix('/v1')}", price=PRICE)
-            settings = Settings(model="asked", retry=RETRY)
-            async with Runtime.opened(
-                "run", store=store, settings=settings, cap_nano=CAP_NANO, models={"asked": model}
-            ) as runtime:
-                played = await runtime.play(sampled, "go", key="0")
-        assert (played.error, played.reply) == (None, "all is well")
-        served = [one for one in server.served if one.status == 200]
-        assert len(served) == 3  # two probes of how it counts, and the reply
-        assert runtime.ledger.spent == sum(PRICE.cost(one.prompt_tokens, one.completion_tokens) for one in served)

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from orchestra.traces import names
-from orchestra.traces.episode import Message, ToolCall
+from orchestra.traces.episode import Episode, Message, ToolCall
 from orchestra.traces.importing import Importer, StoreExporter, import_file
 from orchestra.traces.importing_otlp import from_document
 from orchestra.traces.joins import keep_call
@@ -41,7 +41,7 @@ def test_the_spans_of_an_application_become_the_golden_episode(store, name):
     remembered(store, name)
     _, (episode,) = imported(store, name)
     golden = (FOREIGN / f"{name}-episode.json").read_text(encoding="utf-8")
-    assert episode.model_dump_json(indent=1) + "\n" == golden
+    assert episode == Episode.model_validate_json(golden)  # as loaded: one of an earlier version lacks later fields
 
 
 @pytest.mark.parametrize("name", RECORDED)
