@@ -10,7 +10,7 @@ from typing import Any, cast
 from composers.certify import Contender, certify
 from composers.composition import Composer, Composition
 from composers.forecast import foresee
-from composers.knapsack.assembly import tool
+from composers.knapsack.assembly import adapter_model, tool
 from composers.knapsack.composers import identity, retrieval
 from composers.problem import Problem, Search, Started, moment
 from graphs import AgentGraph
@@ -153,7 +153,9 @@ def _refuse_early(problem: Problem, runtime: Runtime) -> None:
 
 def _model_names(problem: Problem) -> tuple[str, ...]:
     """Every model a search may ask."""
-    own = (component.model for component in problem.inventory.components if component.model)
+    components = problem.inventory.components
+    own = [component.model for component in components if component.model]
+    own += [adapter_model(c, problem.inventory, problem.settings.model) for c in components if c.kind == "adapter"]
     return tuple(sorted({problem.settings.model, *own, *([problem.skills_by] if problem.skills_by else [])}))
 
 

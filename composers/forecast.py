@@ -115,7 +115,7 @@ def _trials(problem: Problem, bought: int, case: _Case) -> _Volume:
 
 def _calls(components: Sequence[Component], problem: Problem, case: _Case) -> int:
     """Model calls of one play of a team with these components."""
-    agents = sum(case.steps if each.tools else 1 for each in components if each.kind == "agent")
+    agents = sum(case.steps if each.tools else 1 for each in components if each.kind != "tool")
     rounds = 2 if problem.motif in ("debate", "relay") else 1
     return rounds * agents + 1
 

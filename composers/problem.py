@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-from composers.knapsack.assembly import FEWEST_AGENTS
+from composers.knapsack.assembly import FEWEST_AGENTS, agents_among
 from composers.knapsack.similarity import similarity_for
 from graphs.motifs import MOTIFS
 from orchestra.agents.inventory import Inventory
@@ -106,7 +106,7 @@ class Problem:
             )
         self.similarity_used()
         fewest = FEWEST_AGENTS.get(self.motif, 0)
-        agents = sum(component.kind == "agent" for component in self.inventory.components)
+        agents = agents_among(self.inventory.components)
         if agents < fewest:
             raise InputError(
                 f"a {self.motif} needs {fewest} agents, and the inventory has {agents}; "

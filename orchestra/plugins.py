@@ -18,6 +18,7 @@ EXTRAS = {
     "litellm": "providers",
     "matplotlib": "draw",
     "ortools": "solver",
+    "pyspiel": "games",
     "sentence_transformers": "embeddings",
     "torch": "local",
     "transformers": "local",

@@ -1,16 +1,21 @@
 """From a chosen set to an agent graph.
 
 Tools become tool nodes that read the task and speak to one agent; agents speak to the same agent, which is then their
-supervisor. What the agent says is the team's reply. Another motif can be given instead.
+supervisor. What the agent says is the team's reply. An adapter changes the weights that agent runs with; one that has a
+prompt of its own, and every further one, is an agent. Another motif can be given instead.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
+from math import inf
+from pathlib import Path
 
 from graphs import AgentGraph, AgentNode, Channel, Node, Provenance, Sampling, Tool, ToolNode, VoteNode
 from graphs.motifs import MOTIFS
 from orchestra.agents.inventory import Component, Inventory
 from orchestra.benchmarks.tasks import Task
+from orchestra.errors import InputError
+from orchestra.models import adapters
 
 OUTPUT = "answerer"
 """Id of the agent that speaks for an assembled team, unless a component has that name."""
@@ -24,14 +29,26 @@ SAMPLING = Sampling(temperature=0.0, max_tokens=32)
 """Greedy and short: an answer, not an essay."""
 
 
-def supervisor(*, tools: Sequence[Tool] = (), beside: Collection[str] = ()) -> AgentNode:
+def supervisor(
+    *,
+    tools: Sequence[Tool] = (),
+    beside: Collection[str] = (),
+    adapter: Component | None = None,
+    model: str | None = None,
+) -> AgentNode:
     """The agent of an assembled team; alone, it is the base agent that trials compare with.
 
     Args:
         tools: it may call itself.
         beside: ids that are taken.
+        adapter: it runs with; it is then called as the adapter is.
+        model: it runs with.
     """
-    return AgentNode(id=_free(OUTPUT, beside), role=ROLE, layout=LAYOUT, tools=tuple(tools))
+    agent = AgentNode(id=_free(OUTPUT, beside), role=ROLE, layout=LAYOUT, tools=tuple(tools), model=model)
+    if adapter is None:
+        return agent
+    changes = {"component": adapter.name, "price_usd": adapter.price_usd, "sampling": adapter.sampling}
+    return agent.model_copy(update={"id": adapter.name, **changes})
 
 
 def assemble(
@@ -54,9 +71,12 @@ def assemble(
         motif: name of a shape in `graphs.motifs.MOTIFS`.
         ballot: how a vote is counted; `None` compares whole answers.
     """
-    members = [member(component, inventory) for component in sorted(chosen, key=lambda c: c.name)]
+    worn = worn_by_the_head(chosen)
+    ordered = sorted((component for component in chosen if component is not worn), key=lambda c: c.name)
+    members = [member(component, inventory, model=model) for component in ordered]
     taken = {node.id for node in members}
-    head: Node = supervisor(beside=taken)
+    own = None if worn is None else adapter_model(worn, inventory, model)
+    head: Node = supervisor(beside=taken, adapter=worn, model=own)
     motif = motif_for(motif, chosen)
     if motif == "vote":
         counted = ballot or VoteNode(id=BALLOT)
@@ -78,8 +98,42 @@ def ballot_for(tasks: Collection[Task]) -> VoteNode:
 
 def motif_for(wanted: str, chosen: Sequence[Component]) -> str:
     """The shape that the chosen components can take: the wanted one, or a star."""
-    agents = sum(component.kind == "agent" for component in chosen)
+    agents = agents_among(chosen)
     return "star" if agents < FEWEST_AGENTS.get(wanted, 0) or (wanted == "solo" and agents) else wanted
+
+
+def agents_among(chosen: Sequence[Component]) -> int:
+    """How many of the chosen components speak for themselves, the one that answers for all left out."""
+    worn = worn_by_the_head(chosen)
+    return sum(component.kind != "tool" and component is not worn for component in chosen)
+
+
+def worn_by_the_head(chosen: Sequence[Component]) -> Component | None:
+    """The adapter that the agent which answers for the team runs with: the most valuable of those without a prompt."""
+    fitting = [component for component in chosen if component.kind == "adapter" and not component.prompt]
+    return min(fitting, key=lambda c: (-(c.value if c.value is not None else -inf), c.name), default=None)
+
+
+def adapter_model(component: Component, inventory: Inventory, model: str | None = None) -> str:
+    """Name of the model that is an adapter component over its base, with the version that is meant.
+
+    An adapter at a path is copied to the user's folder first, so that the team stays what it is.
+
+    Raises:
+        InputError: there is no such adapter, or nothing says what it is over.
+    """
+    base = component.base or model
+    if base is None:
+        raise InputError(f"the adapter {component.name!r} says no `base`, and there is no model for the team")
+    if component.path is not None:
+        beside = Path() if inventory.path is None else inventory.path.parent
+        found = adapters.snapshot(adapters.found(str(beside / Path(component.path).expanduser())))
+        if component.version not in (None, found.version):
+            raise InputError(f"{component.path!r} holds {found.served!r}, not version {component.version!r}")
+    else:
+        version = "" if component.version is None else f"@{component.version}"
+        found = adapters.found(f"{component.name}{version}")
+    return adapters.over(base, found.served)
 
 
 def _free(wanted: str, taken: Collection[str]) -> str:
@@ -94,24 +148,31 @@ def single_agent(chosen: Sequence[Component], inventory: Inventory, *, model: st
     by_name = {component.name: component for component in inventory.components}
     names = [c.name for c in chosen if c.kind == "tool"] + [name for c in chosen for name in c.tools]
     tools = [tool(by_name[name]) for name in sorted(set(names))]
-    advice = [c.prompt for c in chosen if c.kind == "agent" and c.prompt]
-    head = supervisor(tools=tools)
+    advice = [c.prompt for c in chosen if c.kind != "tool" and c.prompt]
+    worn = worn_by_the_head(chosen)
+    own = None if worn is None else adapter_model(worn, inventory, model)
+    head = supervisor(tools=tools, adapter=worn, model=own)
     role = "\n\n".join([head.role, *advice])
     head = head.model_copy(update={"role": role})
     return AgentGraph(name="single agent", model=model, nodes=(head,), output=head.id, sampling=SAMPLING)
 
 
-def member(component: Component, inventory: Inventory) -> Node:
-    """The node that `component` becomes."""
+def member(component: Component, inventory: Inventory, *, model: str | None = None) -> Node:
+    """The node that `component` becomes.
+
+    Args:
+        model: of the team; an adapter that names no base is over it.
+    """
     if component.kind == "tool":
         return ToolNode(
             id=component.name, tool=tool(component), component=component.name, price_usd=component.price_usd
         )
     by_name = {other.name: other for other in inventory.components}
+    is_adapter = component.kind == "adapter"
     return AgentNode(
         id=component.name,
-        role=component.prompt or "",
-        model=component.model,
+        role=component.prompt or (ROLE if is_adapter else ""),
+        model=adapter_model(component, inventory, model) if is_adapter else component.model,
         tools=tuple(tool(by_name[name]) for name in component.tools),
         sampling=component.sampling,
         component=component.name,

@@ -18,7 +18,7 @@ class Component(Value):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.\-]+$")
     """Unique in its inventory."""
-    kind: Literal["tool", "agent"]
+    kind: Literal["tool", "agent", "adapter"]
     description: str = Field(min_length=1)
     """What it does; retrieval compares it with the skills a task needs."""
     price_usd: Usd
@@ -36,13 +36,22 @@ class Component(Value):
     idempotent: bool = True
     """Of a tool: whether calling it twice is harmless."""
     prompt: str | None = None
-    """Of an agent: its system prompt."""
+    """Of an agent: its system prompt. An adapter with a prompt is an agent of its own; without one, the agent that
+    answers for the team runs with it."""
     model: str | None = None
     """Of an agent: its model; `None` takes the team's."""
     tools: tuple[str, ...] = ()
     """Of an agent: names of tool components it may call."""
     sampling: Sampling | None = None
     """Of an agent: `None` takes the team's."""
+    base: str | None = None
+    """Of an adapter: the model it was trained over, `local/NAME` or `vllm/NAME@URL`; `None` takes the team's."""
+    path: str | None = None
+    """Of an adapter: its folder, beside the inventory file; `None` looks for its name in the user's folder."""
+    version: str | None = None
+    """Of an adapter: the one meant; `None` takes the newest, or the one at `path`."""
+    value: float | None = None
+    """Of an adapter: what it was measured to be worth; of several for one agent the most valuable is its own."""
 
 
 class Inventory(Value):

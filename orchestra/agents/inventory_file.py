@@ -19,8 +19,12 @@ Components: TypeAlias = Sequence[Mapping[str, Any]]
 """As the file has them: of the right shape, or not."""
 
 
-_FOREIGN_KEYS = {"tool": ("agent", ("prompt", "model", "tools", "sampling")), "agent": ("tool", ("call",))}
-"""By kind, the other kind and the keys that only that one understands."""
+_KEYS = {
+    "tool": ("call",),
+    "agent": ("prompt", "model", "tools", "sampling"),
+    "adapter": ("prompt", "sampling", "base", "path", "version", "value"),
+}
+"""By kind, the keys that not every kind understands."""
 _CALL = re.compile(r"[\w.\-]+(:\w+(\.\w+)*)?|mcp:[^/\s]+/\S+")
 
 
@@ -78,12 +82,21 @@ def an_agent_has_a_prompt(components: Components) -> Iterator[str]:
             yield f"{place}: an agent needs a `prompt`; write its system prompt"
 
 
+def an_adapter_has_a_base_that_takes_one(components: Components) -> Iterator[str]:
+    """An adapter over a model that is reached by another's interface."""
+    for place, component in _of_kind(components, "adapter"):
+        base = component.get("base")
+        if isinstance(base, str) and not base.startswith(("local/", "vllm/")):
+            yield f"{place}.base: {base!r} takes no adapter; name a model as local/NAME or vllm/NAME@URL"
+
+
 def keys_fit_the_kind(components: Components) -> Iterator[str]:
     """A key that only the other kind of component understands."""
-    for kind, (owner, foreign) in _FOREIGN_KEYS.items():
+    owners = {key: kind for kind, keys in reversed(_KEYS.items()) for key in keys}
+    for kind, own in _KEYS.items():
         for place, component in _of_kind(components, kind):
-            for key in foreign:
-                if component.get(key):
+            for key, owner in owners.items():
+                if key not in own and component.get(key):
                     yield f"{place}.{key}: only {_a(owner)} has a `{key}`, this is {_a(kind)}; drop it or change `kind`"
 
 
@@ -104,6 +117,7 @@ RULES: tuple[Callable[[Components], Iterator[str]], ...] = (
     names_are_unique,
     a_tool_has_a_call,
     an_agent_has_a_prompt,
+    an_adapter_has_a_base_that_takes_one,
     keys_fit_the_kind,
     tools_are_known,
 )

@@ -1,12 +1,18 @@
 """`orchestra models`: bring, list and measure the models that run on this machine."""
 
 import shutil
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestra.cli.console import console, errors
 from orchestra.cli.options import AsJson, Deterministic, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestra.models.adapters import Adapter
 
 models_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Bring, list and measure the models that run on this machine."
@@ -52,12 +58,12 @@ def _unpack(name: str) -> None:
 
 @models_app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """Show the models on this machine, and those that can be pulled without a hub."""
+    """Show the models and adapters on this machine, and models that can be pulled without a hub."""
     from rich.table import Table
 
-    from orchestra.models import weights
+    from orchestra.models import adapters, weights
 
-    here = weights.installed()
+    here, changes = weights.installed(), adapters.installed()
     missing = sorted(set(weights.PACKAGED) - {model.name for model in here})
     if as_json:
         print_json(
@@ -65,6 +71,17 @@ def list_command(as_json: AsJson = False) -> None:
                 "cache": str(weights.cache_dir() / "models"),
                 "installed": [{"name": m.name, "path": str(m.path), "bytes": m.bytes} for m in here],
                 "available": missing,
+                "adapters": [
+                    {
+                        "name": a.name,
+                        "version": a.version,
+                        "path": str(a.path),
+                        "base": a.base if a.card is None else a.card.base,
+                        "rank": a.rank,
+                        "card": None if a.card is None else a.card.model_dump(mode="json"),
+                    }
+                    for a in changes
+                ],
             }
         )
         return
@@ -77,8 +94,29 @@ def list_command(as_json: AsJson = False) -> None:
     for name in missing:
         table.add_row(name, "-", f"orchestra models pull {name}", style="dim")
     console().print(table)
+    if changes:
+        console().print(_adapter_table(changes))
     free = shutil.disk_usage(weights.cache_dir() if weights.cache_dir().exists() else "/").free
     errors().print(f"{free / 2**30:.0f} GiB free where {weights.cache_dir() / 'models'} lies", style="dim")
+
+
+def _adapter_table(changes: "Sequence[Adapter]") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("\nadapter", "\nover", "\nworth", "\nUSD", "\ncreated"):
+        table.add_column(title, overflow="fold")
+    for adapter in changes:
+        card = adapter.card
+        value = None if card is None else card.value
+        table.add_row(
+            adapter.served,
+            adapter.base if card is None else card.base,
+            "-" if value is None else f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}] {value.what}",
+            "-" if card is None or card.price_usd is None else str(card.price_usd),
+            "-" if card is None else card.created or "-",
+        )
+    return table
 
 
 @models_app.command("calibrate")

@@ -200,3 +200,24 @@ class Model(Protocol):
     async def close(self) -> None:
         """Free what it holds; calling it twice is harmless."""
         ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """What a model may offer beside: how likely it is to give a reply that somebody else wrote."""
+
+    def reply_tokens(self, reply: str) -> int:
+        """Tokens of `reply` with its end, as `score` reads it."""
+        ...
+
+    async def score(self, request: Request, reply: str) -> Completion:
+        """`reply` to `request` as a completion: its ids and an end, with what each had been drawn with.
+
+        The last log-probability is that of ending there, by whichever token. `max_tokens` and `stop` of the request do
+        not count; its deadline and its seed have no meaning.
+
+        Raises:
+            orchestra.errors.ModelError: the two do not fit into the context, the request truncates the distribution,
+                or the model fails.
+        """
+        ...

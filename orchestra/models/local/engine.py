@@ -18,12 +18,15 @@ import threading
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 
 from orchestra.errors import ModelError
+from orchestra.models.local.lora import Lora
 from orchestra.models.local.packed import PackedDecoder, Part
 from orchestra.models.local.prefixes import WORTH_COPYING, Kept, PrefixStore, shared_length
 from orchestra.models.local.rows import Row
@@ -31,6 +34,7 @@ from orchestra.models.local.sampling import draw
 from orchestra.models.local.solo import SoloDecoder
 
 Decoder = PackedDecoder | SoloDecoder
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class Engine:
         self._changed = threading.Condition()
         self._closing = False
         self._told: list[tuple[Row, Any]] = []
+        self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._withdrawn: WeakSet[Lora] = WeakSet()
         self._thread = threading.Thread(target=self._run, name="orchestra-local", daemon=True)
         self._thread.start()
         # A thread inside torch while the interpreter is torn down would crash the process.
@@ -78,6 +84,26 @@ class Engine:
                 raise ModelError("the local model is closed; open it again with open_model")
             self._waiting.append(row)
             self._changed.notify()
+
+    def between_passes(self, errand: Callable[[Decoder], T]) -> T:
+        """What `errand` returns, called with the decoder on the engine's thread; waits for the pass under way.
+
+        Raises:
+            ModelError: the engine is closed, or was before the errand's turn came.
+        """
+        done: Future[T] = Future()
+        with self._changed:
+            if self._closing:
+                raise ModelError("the local model is closed; open it again with open_model")
+            self._errands.append((lambda: errand(self._decoder), done))
+            self._changed.notify()
+        return done.result()
+
+    def withdraw(self, lora: Lora) -> None:
+        """Keep no transcript of `lora` any more; rows it was begun with end with it. Needs no pass to end."""
+        self._withdrawn.add(lora)
+        with contextlib.suppress(ModelError):  # a closed engine keeps nothing anyway
+            self.between_passes(lambda _: self._prefixes.forget(lora))
 
     def close(self) -> None:
         """End the thread; rows in progress hear a `ModelError`. Calling it twice is harmless."""
@@ -98,6 +124,7 @@ class Engine:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
             while self._wait_for_work():
+                self._run_errands()
                 try:
                     self._step()
                 except Exception as cause:
@@ -105,14 +132,24 @@ class Engine:
                 self._deliver()
         self._fail_all("the local model was closed while it answered; open it again and repeat the call")
         self._deliver()
+        for _, done in self._errands:
+            done.set_exception(ModelError("the local model was closed; open it again and repeat the call"))
         self._prefixes.clear()
         give_back_memory()
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            while not (self._closing or self._waiting or self._active):
+            while not (self._closing or self._waiting or self._active or self._errands):
                 self._changed.wait()
             return not self._closing
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            errand, done = self._errands.popleft()
+            try:
+                done.set_result(errand())
+            except Exception as cause:  # the errand's, for whoever sent it
+                done.set_exception(cause)
 
     def _step(self) -> None:
         for row in [r for r in self._active if r.cancelled]:
@@ -177,15 +214,15 @@ class Engine:
     def _enter(self, row: Row) -> bool:
         """Give a row its place and whatever beginning is known; `False` when it should wait for a neighbour's."""
         if not isinstance(self._decoder, PackedDecoder) or self._limits.kept_bytes == 0:
-            row.place = self._decoder.enter(row.capacity)
+            row.place = self._decoder.enter(row.capacity, row.lora)
             self._active.append(row)
             return True
         most = len(row.prompt_ids) - 1  # the last token must be computed: its logits are the answer
-        kept_length, kept = self._prefixes.match(row.prompt_ids[:most])
-        source, shared = self._best_neighbour(row.prompt_ids[:most])
+        kept_length, kept = self._prefixes.match(row.prompt_ids[:most], row.lora)
+        source, shared = self._best_neighbour(row.prompt_ids[:most], row.lora)
         if source is not None and shared > max(kept_length, source.length) and shared - kept_length >= WORTH_COPYING:
             return False
-        row.place = self._decoder.enter(row.capacity)
+        row.place = self._decoder.enter(row.capacity, row.lora)
         if source is not None and shared > kept_length:
             self._decoder.share(source.place, row.place, shared)
             row.length = shared
@@ -197,23 +234,26 @@ class Engine:
         self._active.append(row)
         return True
 
-    def _best_neighbour(self, prompt_ids: tuple[int, ...]) -> tuple[Row | None, int]:
-        """The row in progress that shares most with a prompt, and how much of it there will be."""
+    def _best_neighbour(self, prompt_ids: tuple[int, ...], lora: Lora | None) -> tuple[Row | None, int]:
+        """The row of the same adapter in progress that shares most with a prompt, and how much of it there will be."""
         best: Row | None = None
         best_length = WORTH_COPYING - 1
         for row in self._active:
+            if row.lora is not lora:
+                continue
             length = shared_length(row.prompt_ids, prompt_ids)
             if length > best_length:
                 best, best_length = row, length
         return best, best_length if best is not None else 0
 
     def _leave(self, row: Row) -> None:
-        if isinstance(self._decoder, PackedDecoder) and self._limits.kept_bytes and row.length >= WORTH_COPYING:
-            kept = Kept(tuple(row.ids[: row.length]), self._decoder.snapshot(row.place, row.length))
+        worth_keeping = row.length >= WORTH_COPYING and row.lora not in self._withdrawn
+        if isinstance(self._decoder, PackedDecoder) and self._limits.kept_bytes and worth_keeping:
+            kept = Kept(tuple(row.ids[: row.length]), self._decoder.snapshot(row.place, row.length), row.lora)
             self._prefixes.add(kept, instead_of=row.grown_from)
         self._decoder.leave(row.place, {r.place: r.length for r in self._active})
         self._active.remove(row)
-        row.place = None
+        row.place = row.lora = row.grown_from = None
 
     def _fail_all(self, why: str) -> None:
         with self._changed:

@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from orchestra.errors import InputError
 from orchestra.models import weights
 from orchestra.models.local.linear import lay_out
+from orchestra.models.local.lora import Layers
 from orchestra.models.local.packed import ATTENTION, PackedDecoder, Part, Shape, packed_attention
 from orchestra.models.local.solo import SoloDecoder
 
@@ -39,6 +40,8 @@ class Loaded:
     """A network ready to answer."""
 
     decoder: PackedDecoder | SoloDecoder
+    layers: Layers
+    """What adapters may change."""
     tokenizer: Any
     end_ids: frozenset[int]
     context_tokens: int | None
@@ -76,6 +79,7 @@ def load(path: Path, *, dtype: str | None, device: str | None) -> Loaded:
     limit = getattr(text_config, "max_position_embeddings", None)
     return Loaded(
         decoder=decoder_of(network, where),
+        layers=Layers(network),
         tokenizer=tokenizer,
         end_ids=_end_ids(network, tokenizer),
         context_tokens=int(limit) if limit else None,

@@ -5,17 +5,19 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from orchestra.errors import ModelError
+from orchestra.errors import InputError, ModelError
 from orchestra.ledger import Price
 from orchestra.models.local.engine import Engine
 from orchestra.models.local.loading import Loaded
+from orchestra.models.local.lora import Lora
 from orchestra.models.local.prompts import Prompts
 from orchestra.models.local.replies import ReplyText
 from orchestra.models.local.rows import Piece, Row
 from orchestra.models.local.sampling import Chooser, generator_of
+from orchestra.models.local.shelf import Shelf
 from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Usage
 
 
@@ -25,6 +27,8 @@ class Opened:
 
     loaded: Loaded
     engine: Engine
+    shelf: Shelf
+    """Its adapters."""
     prompts: Prompts
     weights_sha256: str
     deterministic: bool
@@ -41,12 +45,16 @@ class LocalModel:
         opened: weights and engine, shared with others.
         price: per token.
         release: gives the share of `opened` back.
+        adapter: name and version of an adapter that the shelf holds for it; `None` answers with the base weights, and
+            with any adapter a request names.
     """
 
     provider = "orchestra.local"
     external = False
 
-    def __init__(self, name: str, opened: Opened, price: Price, release: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, opened: Opened, price: Price, release: Callable[[], None], *, adapter: str | None = None
+    ) -> None:
         self.name = name
         self.price: Price | None = price
         self.fingerprint = (
@@ -57,14 +65,23 @@ class LocalModel:
         )
         self._opened = opened
         self._release: Callable[[], None] | None = release
+        self._held = set[str]()
+        self.adapter = adapter
+        """Name and version of the adapter it answers with, whatever a request says; `None` is none."""
+        if adapter is not None:
+            self._held.add(adapter)
+            self.fingerprint += f":{adapter}:{opened.shelf.lora(adapter).digest}"
 
     def prompt_tokens_bound(self, request: Request) -> int:
         """The prompt's exact number of tokens."""
         return len(self._opened.prompts.ids(request.messages))
 
     def prompt_key(self, request: Request) -> str:
-        """The ids of the prompt, as text."""
-        return f"ids:{','.join(map(str, self._opened.prompts.ids(request.messages)))}"
+        """The ids of the prompt, as text; and the numbers of the adapter a request names."""
+        ids = f"ids:{','.join(map(str, self._opened.prompts.ids(request.messages)))}"
+        if request.adapter is None or self.adapter is not None:
+            return ids
+        return f"{ids}:{self._lora(request.adapter).digest}"
 
     async def stream(self, request: Request) -> AsyncIterator[Delta | Completion]:
         """The reply as it is made; closing the iterator frees its row before the next token.
@@ -74,9 +91,12 @@ class LocalModel:
                 the deadline passes, or the model fails.
         """
         prompt_ids = self._checked(request)
+        served = request.adapter or self.adapter
+        lora = None if served is None else await asyncio.to_thread(self._lora, served)
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[object] = asyncio.Queue()
-        row = self._row(request, prompt_ids, events, loop)
+        row = self._row(request, prompt_ids, lora, events, loop)
+        del lora  # the row's alone, so that its memory goes when the row ends
         timer = None
         if request.deadline_seconds is not None:
             late = ModelError(
@@ -94,12 +114,46 @@ class LocalModel:
                 if isinstance(event, Piece):
                     yield Delta(text=event.text, token_ids=(event.token_id,))
                 else:
-                    yield self._completion(row)
+                    yield self._completion(row, served)
                     return
         finally:
             row.cancelled = True
             if timer is not None:
                 timer.cancel()
+
+    def reply_tokens(self, reply: str) -> int:
+        """Tokens of `reply` with its end."""
+        return len(self._opened.prompts.encode(reply)) + 1
+
+    async def score(self, request: Request, reply: str) -> Completion:
+        """`reply` to `request` as a completion, with what each token had been drawn with at the request's temperature.
+
+        It is made as any reply is, in the same passes, but for the choice of its tokens.
+
+        Raises:
+            orchestra.errors.ModelError: the two do not fit into the context, tokens are not drawn from all there are,
+                or the model fails.
+        """
+        sampling, reply_ids = request.sampling, self._opened.prompts.encode(reply)
+        if sampling.temperature == 0.0 or sampling.top_k or sampling.top_p < 1.0:
+            raise ModelError(f"{self.name} scores replies at a temperature above 0 and with every token kept")
+        length = sampling.model_copy(update={"max_tokens": len(reply_ids) + 1, "stop": ()})
+        request = replace(request, sampling=length)
+        prompt_ids = self._checked(request)
+        served = request.adapter or self.adapter
+        lora = None if served is None else await asyncio.to_thread(self._lora, served)
+        ended: asyncio.Queue[object] = asyncio.Queue()
+        row = self._row(request, prompt_ids, lora, ended, asyncio.get_running_loop())
+        del lora
+        ids = iter([*((token,) for token in reply_ids), tuple(sorted(row.end_ids))])
+        row.chooser, row.end_ids, row.wants_pieces = replace(row.chooser, dictated=ids), frozenset(), False
+        try:
+            self._opened.engine.submit(row)
+            if isinstance(failure := await ended.get(), Exception):
+                raise failure
+        finally:
+            row.cancelled = True
+        return replace(self._completion(row, served), text=reply, finish_reason="stop")
 
     async def meet(self) -> None:
         """Nothing is left to learn."""
@@ -107,14 +161,36 @@ class LocalModel:
     async def close(self) -> None:
         """Give back the share of the engine; the last one ends its thread."""
         release, self._release = self._release, None
-        if release is not None:
-            await asyncio.to_thread(release)
+        if release is None:
+            return
+        for served in self._held:
+            await asyncio.to_thread(self._opened.shelf.let_go, served)
+        await asyncio.to_thread(release)
+
+    def _lora(self, served: str) -> Lora:
+        """The adapter called `served`: loaded, live, or now read from the user's folder and kept until this is closed.
+
+        Raises:
+            ModelError: there is none, or it is not for this base.
+        """
+        shelf = self._opened.shelf
+        if not shelf.has(served) and served != self.adapter:
+            try:
+                self._held.add(shelf.hold(served))
+            except InputError as cause:
+                raise ModelError(str(cause)) from cause
+        return shelf.lora(served)
 
     def _checked(self, request: Request) -> tuple[int, ...]:
         if request.tools:
             raise ModelError(f"{self.name} has no native function calling; use the text protocol of agents")
-        if request.adapter is not None:
-            raise ModelError(f"{self.name} was opened without the adapter {request.adapter!r}; leave adapter unset")
+        if request.adapter is not None and "@" not in request.adapter:
+            raise ModelError(f"a request names an adapter with its version, {request.adapter!r} has none")
+        if request.adapter is not None and self.adapter not in (None, request.adapter):
+            raise ModelError(
+                f"{self.name} was opened with the adapter {self.adapter!r}, and the request asks for "
+                f"{request.adapter!r}; open the base without an adapter to choose by request"
+            )
         prompt_ids = self._opened.prompts.ids(request.messages)
         limit = self._opened.loaded.context_tokens
         if not prompt_ids:
@@ -130,6 +206,7 @@ class LocalModel:
         self,
         request: Request,
         prompt_ids: tuple[int, ...],
+        lora: Lora | None,
         events: asyncio.Queue[object],
         loop: asyncio.AbstractEventLoop,
     ) -> Row:
@@ -146,10 +223,11 @@ class LocalModel:
             end_ids=self._opened.loaded.end_ids,
             reply=ReplyText(self._opened.prompts.decode, sampling.stop),
             tell=events.put_nowait,
+            lora=lora,
             loop=loop,
         )
 
-    def _completion(self, row: Row) -> Completion:
+    def _completion(self, row: Row, served: str | None) -> Completion:
         ended_at = row.ended_at or time.perf_counter()
         reply_ids = row.reply_ids
         return Completion(
@@ -164,6 +242,7 @@ class LocalModel:
             prompt_token_ids=row.prompt_ids,
             token_ids=reply_ids,
             logprobs=tuple(row.logprobs),
+            adapter=served,
             latency_seconds=ended_at - row.submitted_at,
             first_token_seconds=None if row.first_token_at is None else row.first_token_at - row.submitted_at,
         )

@@ -6,19 +6,22 @@ one closed ends it.
 
 import hashlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from orchestra.errors import InputError
-from orchestra.models import calibration, weights
+from orchestra.models import adapters, calibration, weights
 from orchestra.models.calibration import Calibration
 from orchestra.models.local.engine import Engine, Limits
 from orchestra.models.local.loading import DTYPES, dense_folder, load, sensible_threads
 from orchestra.models.local.model import LocalModel, Opened, run_rows
 from orchestra.models.local.prompts import Prompts
+from orchestra.models.local.shelf import Shelf, hashes_of
 from orchestra.plugins import closest
 
 DEFAULT_BATCH = 16
@@ -74,10 +77,14 @@ def open_local(
 ) -> LocalModel:
     """The embedded model `name`: a pulled model, a folder, a GGUF file, or a hub id that is on this machine.
 
+    `BASE+ADAPTER` is a LoRA adapter over it: a name in the user's folder of adapters (its newest version, or
+    `name@version`), one that a trainer in this process has published, or the path of a folder.
+
     The first opening of a model on a machine measures its speed for a few seconds, since its price follows from it.
 
     Args:
-        name: such as `smollm2-135m-instruct` or `/path/to/folder`, without the prefix `local/`.
+        name: such as `smollm2-135m-instruct`, `smollm2-135m-instruct+critic` or `/path/to/folder`, without the prefix
+            `local/`.
         deterministic: float32, one request at a time: a reply depends on its request alone.
         machine_usd_per_hour: what an hour of this machine costs; sets the price per token.
         dtype: `bfloat16`, `float16` or `float32`; `None` picks what this machine is fast in.
@@ -93,20 +100,32 @@ def open_local(
     settings = Settings(
         deterministic=deterministic, dtype=dtype, device=device, threads=threads, rows=rows, kept_mib=kept_mib
     )
-    path = weights.path_of(name).resolve()
+    base, adapter = adapters.split_name(name)
+    path, opened, release = shared_engine(base, settings)
+    try:
+        speed = _kept_calibration(path, opened) or calibrate_opened(path, base, opened)
+        price = speed.price(machine_usd_per_hour)
+        served = None if adapter is None else opened.shelf.hold(adapter)
+    except BaseException:
+        release()
+        raise
+    return LocalModel(f"local/{name}", opened, price, release, adapter=served)
+
+
+def shared_engine(base: str, settings: Settings) -> tuple[Path, Opened, Callable[[], None]]:
+    """Where the weights of `base` lie, their engine, opened once for all who ask with these settings, and its release.
+
+    Raises:
+        orchestra.models.weights.MissingWeights: when the weights are not here; the message names the command.
+        orchestra.errors.InputError: when they are no language model.
+    """
+    path = weights.path_of(base).resolve()
     key = (str(path), settings)
     with _LOCK:
         if key not in _OPEN:
-            _OPEN[key] = _Shared(_opened(path, name, settings), 0)
-        shared = _OPEN[key]
-        shared.holders += 1
-    try:
-        speed = _kept_calibration(path, shared.opened) or calibrate_opened(path, name, shared.opened)
-        price = speed.price(machine_usd_per_hour)
-    except BaseException:
-        _release(key)
-        raise
-    return LocalModel(f"local/{name}", shared.opened, price, lambda: _release(key))
+            _OPEN[key] = _Shared(_opened(path, base, settings), 0)
+        _OPEN[key].holders += 1
+        return path, _OPEN[key].opened, partial(_release, key)
 
 
 def prepare(path: Path) -> Path:
@@ -167,9 +186,11 @@ def _opened(path: Path, name: str, settings: Settings) -> Opened:
     else:
         limits = Limits(rows=settings.rows, kept_bytes=settings.kept_mib << 20)
     chosen = threads if threads != torch.get_num_threads() else None
+    engine = Engine(loaded.decoder, limits, threads=chosen)
     return Opened(
         loaded=loaded,
-        engine=Engine(loaded.decoder, limits, threads=chosen),
+        engine=engine,
+        shelf=Shelf(engine, loaded.layers, path, hashes_of(path, dense_folder(path))),
         prompts=Prompts(loaded.tokenizer, loaded.end_ids, name),
         weights_sha256=weights.content_hash(path),
         deterministic=settings.deterministic,

@@ -14,13 +14,15 @@ Source:
 
 import inspect
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from orchestra.models.local.lora import Group, Lora, applied
 
 ATTENTION = "orchestra-packed"
 """Name in transformers' attention registry."""
@@ -64,10 +66,10 @@ class Shape:
 
 
 class Arena:
-    """Keys and values of all rows of one capacity, rows 0 to n-1 without a hole."""
+    """Keys and values of all rows of one capacity and one adapter, rows 0 to n-1 without a hole."""
 
-    def __init__(self, shape: Shape, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, shape: Shape, capacity: int, lora: Lora | None = None) -> None:
+        self.capacity, self.lora = capacity, lora
         self.places: list[Place] = []
         self._shape = shape
         self.keys, self.values = self._empty(4)
@@ -257,23 +259,23 @@ class PackedDecoder:
         self._network = network
         self._keeps_last = takes_logits_to_keep(network)
         self.shape = shape
-        self._arenas: dict[int, Arena] = {}
+        self._arenas: dict[tuple[int, Lora | None], Arena] = {}
 
-    def enter(self, capacity: int) -> Place:
-        """Room for a row of up to `capacity` tokens."""
+    def enter(self, capacity: int, lora: Lora | None = None) -> Place:
+        """Room for a row of up to `capacity` tokens, changed by `lora`."""
         size = SMALLEST_CAPACITY
         while size < capacity:
             size *= 2
-        if size not in self._arenas:
-            self._arenas[size] = Arena(self.shape, size)
-        return self._arenas[size].enter()
+        if (size, lora) not in self._arenas:
+            self._arenas[size, lora] = Arena(self.shape, size, lora)
+        return self._arenas[size, lora].enter()
 
     def leave(self, place: Place, lengths: dict[Place, int]) -> None:
         """Free a row; `lengths` tells how many tokens of each place count."""
         arena = place.arena
         arena.leave(place, lengths.get(arena.places[-1], arena.capacity))
         if not arena.places:
-            del self._arenas[arena.capacity]
+            del self._arenas[arena.capacity, arena.lora]
 
     def snapshot(self, place: Place, length: int) -> tuple[Tensor, Tensor]:
         """A copy of the first `length` tokens' keys and values."""
@@ -292,7 +294,7 @@ class PackedDecoder:
 
     def forward(self, parts: Sequence[Part]) -> Tensor:
         """Logits after the last token of each part, `[R, V]` in the order of `parts`."""
-        order, pieces = _arranged(parts, self.shape.device)
+        order, pieces, groups = _arranged(parts, self.shape.device)
         ids: list[int] = []
         positions: list[int] = []
         lasts = [0] * len(parts)
@@ -301,17 +303,34 @@ class PackedDecoder:
             ids.extend(part.token_ids)
             positions.extend(range(part.start, part.start + len(part.token_ids)))
             lasts[number] = len(ids) - 1
+        return self._logits(ids, positions, lasts, pieces, groups)
+
+    def forward_all(self, part: Part) -> Tensor:
+        """Logits after every token of `part`, `[T, V]`."""
+        _, pieces, groups = _arranged([part], self.shape.device)
+        places = list(range(len(part.token_ids)))
+        return self._logits(list(part.token_ids), [part.start + at for at in places], places, pieces, groups)
+
+    def _logits(
+        self,
+        ids: list[int],
+        positions: list[int],
+        wanted: list[int],
+        pieces: "tuple[Singles | Chunk, ...]",
+        groups: Sequence[Group],
+    ) -> Tensor:
         device = self.shape.device
-        keep = torch.tensor(lasts, device=device)
+        keep = torch.tensor(wanted, device=device)
         inputs: dict[str, Any] = {"logits_to_keep": keep} if self._keeps_last else {}
         _STEP.pieces = pieces
         try:
-            out = self._network(
-                input_ids=torch.tensor([ids], device=device),
-                position_ids=torch.tensor([positions], device=device),
-                use_cache=False,
-                **inputs,
-            )
+            with applied(groups, len(ids)):
+                out = self._network(
+                    input_ids=torch.tensor([ids], device=device),
+                    position_ids=torch.tensor([positions], device=device),
+                    use_cache=False,
+                    **inputs,
+                )
         finally:
             _STEP.pieces = ()
         logits: Tensor = out.logits[0]
@@ -323,35 +342,59 @@ def takes_logits_to_keep(network: Any) -> bool:
     return "logits_to_keep" in inspect.signature(network.forward).parameters
 
 
-def _arranged(parts: Sequence[Part], device: torch.device) -> tuple[list[int], tuple[Singles | Chunk, ...]]:
-    """The order of parts in the sequence (single tokens first, by arena and index), and attention's pieces."""
-    singles: dict[int, list[int]] = {}
-    chunks: list[int] = []
+def _arranged(
+    parts: Sequence[Part], device: torch.device
+) -> tuple[list[int], tuple[Singles | Chunk, ...], tuple[Group, ...]]:
+    """The order of parts in the sequence, attention's pieces, and the adapters' slices of it.
+
+    Parts without an adapter come first, then those of each adapter; among them single tokens, by arena and index.
+    """
+    by_lora: dict[Lora | None, list[int]] = {None: []}
     for number, part in enumerate(parts):
-        if len(part.token_ids) == 1:
-            singles.setdefault(part.place.arena.capacity, []).append(number)
-        else:
-            chunks.append(number)
+        by_lora.setdefault(part.place.arena.lora, []).append(number)
     order: list[int] = []
     pieces: list[Singles | Chunk] = []
-    for numbers in singles.values():
-        numbers.sort(key=lambda n: parts[n].place.index)
-        rows = [parts[n].place.index for n in numbers]
-        starts = [parts[n].start for n in numbers]
-        piece = Singles(
-            arena=parts[numbers[0]].place.arena,
-            rows=torch.tensor(rows, device=device),
-            positions=torch.tensor(starts, device=device),
-            begin=len(order),
-            longest=max(starts) + 1,
-            neighbours=slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else None,
+    groups: list[Group] = []
+    begin = 0
+    for lora, numbers in by_lora.items():
+        first = begin
+        for piece, members in _pieces(parts, numbers, begin, device):
+            pieces.append(piece)
+            order.extend(members)
+            begin = piece.end
+        if lora is not None:
+            groups.append((first, begin, lora))
+    return order, tuple(pieces), tuple(groups)
+
+
+def _pieces(
+    parts: Sequence[Part], numbers: Sequence[int], begin: int, device: torch.device
+) -> Iterator[tuple[Singles | Chunk, list[int]]]:
+    """The pieces of the parts called `numbers`, laid from `begin` on, each with its parts in order."""
+    singles: dict[int, list[int]] = {}
+    chunks: list[int] = []
+    for number in numbers:
+        if len(parts[number].token_ids) == 1:
+            singles.setdefault(parts[number].place.arena.capacity, []).append(number)
+        else:
+            chunks.append(number)
+    for members in singles.values():
+        members.sort(key=lambda n: parts[n].place.index)
+        rows = [parts[n].place.index for n in members]
+        starts = [parts[n].start for n in members]
+        yield (
+            Singles(
+                arena=parts[members[0]].place.arena,
+                rows=torch.tensor(rows, device=device),
+                positions=torch.tensor(starts, device=device),
+                begin=begin,
+                longest=max(starts) + 1,
+                neighbours=slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else None,
+            ),
+            members,
         )
-        pieces.append(piece)
-        order.extend(numbers)
-    begin = len(order)
+        begin += len(members)
     for number in chunks:
         part = parts[number]
-        pieces.append(Chunk(part.place, part.start, begin, len(part.token_ids)))
+        yield Chunk(part.place, part.start, begin, len(part.token_ids)), [number]
         begin += len(part.token_ids)
-        order.append(number)
-    return order, tuple(pieces)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from orchestra.models.local.lora import Lora
+
 WORTH_COPYING = 8
 """Tokens; a shorter match is computed again."""
 
@@ -34,11 +36,16 @@ class Kept:
 
     token_ids: tuple[int, ...]
     tensors: tuple[Tensor, Tensor]
+    lora: Lora | None = None
+    """What they were computed with; they say nothing to a row of another adapter, or of none."""
 
     @property
     def bytes(self) -> int:
         """Memory it holds."""
         return sum(t.numel() * t.element_size() for t in self.tensors)
+
+
+_Key = tuple[tuple[int, ...], Lora | None]
 
 
 class PrefixStore:
@@ -51,15 +58,17 @@ class PrefixStore:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.bytes = 0
-        self._kept: OrderedDict[tuple[int, ...], Kept] = OrderedDict()
+        self._kept: OrderedDict[_Key, Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def match(self, token_ids: tuple[int, ...]) -> tuple[int, Kept | None]:
-        """Length of the longest kept beginning of `token_ids`, and who holds it."""
+    def match(self, token_ids: tuple[int, ...], lora: Lora | None = None) -> tuple[int, Kept | None]:
+        """Length of the longest beginning of `token_ids` kept of the same adapter, and who holds it."""
         best_length, best = 0, None
         for kept in self._kept.values():
+            if kept.lora is not lora:
+                continue
             length = shared_length(kept.token_ids, token_ids)
             if length > best_length:
                 best_length, best = length, kept
@@ -67,27 +76,36 @@ class PrefixStore:
 
     def touch(self, kept: Kept) -> None:
         """Mark `kept` as used just now."""
-        if kept.token_ids in self._kept:
-            self._kept.move_to_end(kept.token_ids)
+        if _key(kept) in self._kept:
+            self._kept.move_to_end(_key(kept))
 
     def add(self, kept: Kept, *, instead_of: Kept | None = None) -> None:
         """Keep a transcript; `instead_of` is the shorter one it grew from, dropped when it says nothing more."""
         if kept.bytes > self.limit_bytes:
             return
         if instead_of is not None and kept.token_ids[: len(instead_of.token_ids)] == instead_of.token_ids:
-            self._drop(instead_of.token_ids)
-        self._drop(kept.token_ids)
-        self._kept[kept.token_ids] = kept
+            self._drop(_key(instead_of))
+        self._drop(_key(kept))
+        self._kept[_key(kept)] = kept
         self.bytes += kept.bytes
         while self.bytes > self.limit_bytes:
             self._drop(next(iter(self._kept)))
+
+    def forget(self, lora: Lora) -> None:
+        """Keep nothing that was computed with `lora`."""
+        for key in [key for key in self._kept if key[1] is lora]:
+            self._drop(key)
 
     def clear(self) -> None:
         """Keep nothing."""
         self._kept.clear()
         self.bytes = 0
 
-    def _drop(self, token_ids: tuple[int, ...]) -> None:
-        old = self._kept.pop(token_ids, None)
+    def _drop(self, key: _Key) -> None:
+        old = self._kept.pop(key, None)
         if old is not None:
             self.bytes -= old.bytes
+
+
+def _key(kept: Kept) -> _Key:
+    return kept.token_ids, kept.lora

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orchestra.models.local.lora import Lora
 from orchestra.models.local.prefixes import Kept
 from orchestra.models.local.replies import ReplyText
 from orchestra.models.local.sampling import Chooser
@@ -38,6 +39,8 @@ class Row:
     tell: Callable[[Any], None]
     """Hears every `Piece`, then the row itself once it has ended, or an exception; called on `loop` when there is one,
     else on the engine's thread."""
+    lora: Lora | None = None
+    """Changes it from its first token to its last; `None` is the base weights alone."""
     loop: AbstractEventLoop | None = None
     wants_pieces: bool = True
     ids: list[int] = field(default_factory=list)

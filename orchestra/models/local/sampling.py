@@ -11,7 +11,7 @@ Source:
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,9 @@ class Chooser:
     top_p: float
     generator: torch.Generator
     """Advanced by one uniform number per drawn token."""
+    dictated: Iterator[Sequence[int]] | None = None
+    """Draws nothing: each token is the likeliest of the next ids here, with the log-probability of any of them. Nothing
+    is truncated, and the temperature is above 0. `None` draws."""
 
     @property
     def is_greedy(self) -> bool:
@@ -63,8 +66,9 @@ def draw(logits_RV: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], lis
     tokens, logprobs = [0] * len(choosers), [0.0] * len(choosers)
     kinds = {
         _greedy: [r for r, c in enumerate(choosers) if c.is_greedy],
-        _tempered: [r for r, c in enumerate(choosers) if not c.is_greedy and not c.truncates],
+        _tempered: [r for r, c in enumerate(choosers) if not (c.is_greedy or c.truncates or c.dictated)],
         _truncated: [r for r, c in enumerate(choosers) if not c.is_greedy and c.truncates],
+        _dictated: [r for r, c in enumerate(choosers) if c.dictated is not None],
     }
     for rule, rows in kinds.items():
         if not rows:
@@ -99,6 +103,18 @@ def _truncated(logits_RV: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int
         place = _inverted(scores_K.exp()[None], [chooser])[0]
         tokens.append(int(ids_K[place]))
         logprobs.append(float(scores_K[place]))
+    return tokens, logprobs
+
+
+def _dictated(logits_RV: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], list[float]]:
+    logprobs_RV = torch.log_softmax(_divided(logits_RV, choosers), dim=-1)
+    tokens, logprobs = [], []
+    for row_V, chooser in zip(logprobs_RV, choosers, strict=True):
+        assert chooser.dictated is not None, "it is why the row is here"
+        ids = list(next(chooser.dictated))
+        chosen_E = row_V[torch.tensor(ids, device=row_V.device)]
+        tokens.append(ids[int(chosen_E.argmax())])
+        logprobs.append(min(0.0, float(torch.logsumexp(chosen_E, dim=0))))
     return tokens, logprobs
 
 

@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orchestra.models.local.lora import Lora, applied
 from orchestra.models.local.packed import Part, takes_logits_to_keep
 
 
 class SoloPlace:
     """One row's cache; `None` until its first pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, lora: Lora | None = None) -> None:
         self.cache: Any = None
+        self.lora = lora
 
 
 class SoloDecoder:
@@ -37,9 +39,9 @@ class SoloDecoder:
         named = inspect.signature(network.forward).parameters
         self._state = "past_key_values" if "past_key_values" in named else "cache_params"
 
-    def enter(self, capacity: int) -> SoloPlace:
-        """Room for a row; it grows as it must."""
-        return SoloPlace()
+    def enter(self, capacity: int, lora: Lora | None = None) -> SoloPlace:
+        """Room for a row, changed by `lora`; it grows as it must."""
+        return SoloPlace(lora)
 
     def leave(self, place: SoloPlace, lengths: dict[Any, int]) -> None:
         """Free a row."""
@@ -47,19 +49,26 @@ class SoloDecoder:
 
     def forward(self, parts: Sequence[Part]) -> Tensor:
         """Logits after the last token of each part, `[R, V]` in the order of `parts`."""
-        return torch.stack([self._forward_one(part) for part in parts])
+        return torch.stack([self._forward_one(part, all_tokens=False)[-1] for part in parts])
 
-    def _forward_one(self, part: Part) -> Tensor:
+    def forward_all(self, part: Part) -> Tensor:
+        """Logits after every token of `part`, `[T, V]`."""
+        return self._forward_one(part, all_tokens=True)
+
+    def _forward_one(self, part: Part, *, all_tokens: bool) -> Tensor:
         place: Any = part.place
-        inputs: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_last else {}
+        inputs: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_last and not all_tokens else {}
         if place.cache is not None:
             inputs[self._state] = place.cache
-        # No attention mask: nothing is padded, and some models would apply one of the whole length to the new tokens.
-        out = self._network(
-            input_ids=torch.tensor([list(part.token_ids)], device=self._device),
-            use_cache=True,
-            **inputs,
-        )
+        count = len(part.token_ids)
+        groups = [] if place.lora is None else [(0, count, place.lora)]
+        with applied(groups, count):
+            # No attention mask: nothing is padded, and some models would apply one of the whole length to new tokens.
+            out = self._network(
+                input_ids=torch.tensor([list(part.token_ids)], device=self._device),
+                use_cache=True,
+                **inputs,
+            )
         place.cache = getattr(out, self._state)
-        logits: Tensor = out.logits[0, -1]
+        logits: Tensor = out.logits[0]
         return logits

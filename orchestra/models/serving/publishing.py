@@ -7,37 +7,22 @@ trained: each shows here, and the adapter is taken off the server again.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestra.errors import OrchestraError
+from orchestra.models.gate import TOLERANCE_NATS, NotPublished, fault, mean_difference
 from orchestra.models.serving.adapters import Adapter, Adapters
 from orchestra.models.serving.probes import Probe
 
-TOLERANCE_NATS = 0.1
-"""Mean difference of log-probabilities that number formats explain: bfloat16 on one side stays well below."""
+__all__ = ["NotPublished", "Published", "publish"]
+
 CACHED_IDS = 6
 """Last ids of a probe that are asked for behind a cached prefix."""
-NOTICEABLE_NATS = 0.02
-"""An adapter that makes this mean difference over the base must be nearer to its trainer than to the base."""
-
-
-class NotPublished(OrchestraError, ValueError):
-    """The server does not compute what the trainer computed; the adapter was taken off again.
-
-    Attributes:
-        served: what it was called on the server.
-        expected: log-probabilities of the trainer.
-        found: those of the server.
-    """
-
-    def __init__(self, message: str, served: str, expected: tuple[float, ...], found: tuple[float, ...]) -> None:
-        super().__init__(message)
-        self.served, self.expected, self.found = served, expected, found
-
-    def __reduce__(self) -> tuple[type["NotPublished"], tuple[str, str, tuple[float, ...], tuple[float, ...]]]:
-        return type(self), (str(self), self.served, self.expected, self.found)
+STALE = (
+    "behind a cached prefix the server computes the probe's last tokens {:.3f} nats away from what it computes afresh: "
+    "its cache holds prefixes of other weights under this name; start it anew"
+)
+"""What is wrong when they differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,28 +126,9 @@ async def cached_logprobs(server: Adapters, served: str, probe: Probe) -> tuple[
     return tuple(await asyncio.gather(*(one(end) for end in ends)))
 
 
-def mean_difference(left: Sequence[float], right: Sequence[float]) -> float:
-    """Mean absolute difference, in nats.
-
-    >>> mean_difference([-1.0, -2.0], [-1.0, -4.0])
-    1.0
-    """
-    return sum(abs(a - b) for a, b in zip(left, right, strict=True)) / len(left)
-
-
 def _fault(gap: float, effect: float, stale: float, done: float, tolerance: float) -> str | None:
     """What is wrong, in words; `None` when nothing is."""
-    if gap > tolerance or (effect > NOTICEABLE_NATS and gap > effect / 2):
-        idle = done < effect / 4
-        return (
-            f"the server's log-probabilities of the probe differ from the trainer's by {gap:.3f} nats in the mean"
-            + (" and are those of the base, as if the adapter were not there" if idle else "")
-            + f"; allowed are {tolerance:g}, and half of the {effect:.3f} the adapter makes over this base; "
-            "check rank, alpha and base of the export"
-        )
-    if stale > tolerance:
-        return (
-            f"behind a cached prefix the server computes the probe's last tokens {stale:.3f} nats away from what it "
-            "computes afresh: its cache holds prefixes of other weights under this name; start it anew"
-        )
-    return None
+    wrong = fault(gap, effect, done, tolerance)
+    if wrong is not None:
+        return wrong
+    return STALE.format(stale) if stale > tolerance else None

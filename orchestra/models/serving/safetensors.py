@@ -1,14 +1,16 @@
-"""Reading tensors of a `.safetensors` file without torch: their names and shapes, and whether their numbers are sound.
+"""Tensors of a `.safetensors` file without torch: their names and shapes, whether their numbers are sound; and writing.
 
 The format: eight bytes with the length of a JSON header, the header, the tensors' bytes one after the other.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestra.errors import InputError
 
@@ -66,6 +68,21 @@ def tensors(path: Path) -> tuple[Tensor, ...]:
             )
         )
     return tuple(found)
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Save `arrays`, in float32, in the order of their names."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(arrays):
+        begin, end = end, end + 4 * arrays[name].size
+        header[name] = {"dtype": "F32", "shape": list(arrays[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # readers map the numbers into memory, which asks them to be aligned
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(arrays):
+            file.write(np.ascontiguousarray(arrays[name], dtype="<f4").tobytes())
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -94,3 +94,36 @@ def test_a_missing_file_is_named(tmp_path):
 def test_reading_imports_nothing(tmp_path):
     written(tmp_path, "raise SystemExit('imported')", "tools.py")
     assert read_inventory(written(tmp_path, GOOD)).components
+
+
+ADAPTERS = """
+components:
+  - {name: critic, kind: adapter, description: Criticises, price_usd: 3, base: local/tiny, version: "1", value: 0.2}
+  - {name: actor, kind: adapter, description: Acts., price_usd: 0, path: adapters/actor, prompt: You act.}
+"""
+
+BAD_ADAPTERS = """
+components:
+  - {name: critic, kind: adapter, description: Finds mistakes., price_usd: 3, base: openai/gpt, call: "a:b"}
+  - {name: sums, kind: tool, description: Adds., price_usd: 3, call: "a:b", version: "1"}
+  - {name: one, kind: agent, description: Thinks., price_usd: 3, prompt: Think., path: somewhere}
+"""
+
+
+def test_adapters_are_components(tmp_path):
+    critic, actor = read_inventory(written(tmp_path, ADAPTERS)).components
+    assert (critic.kind, critic.base, critic.version, critic.value) == ("adapter", "local/tiny", "1", 0.2)
+    assert (actor.path, actor.prompt, actor.base) == ("adapters/actor", "You act.", None)
+
+
+def test_every_mistake_of_an_adapter_is_told(tmp_path):
+    with pytest.raises(InputError) as caught:
+        read_inventory(written(tmp_path, BAD_ADAPTERS))
+    for mistake in (
+        "4 mistakes",
+        "components[0] (critic).base: 'openai/gpt' takes no adapter; name a model as local/NAME or vllm/NAME@URL",
+        "components[0] (critic).call: only a tool has a `call`, this is an adapter",
+        "components[1] (sums).version: only an adapter has a `version`, this is a tool",
+        "components[2] (one).path: only an adapter has a `path`, this is an agent",
+    ):
+        assert mistake in str(caught.value)

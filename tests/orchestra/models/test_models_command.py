@@ -1,8 +1,11 @@
 import json
 
+import numpy as np
 import pytest
 
 from orchestra.cli import main
+from orchestra.models import adapters
+from orchestra.models.cards import Card, Measured
 
 
 def run(capsys, *arguments):
@@ -35,6 +38,27 @@ def test_list_is_readable(capsys, cache):
     assert code == 0
     assert "owner/name" in said.out
     assert "orchestra models pull" in said.out
+
+
+@pytest.fixture
+def critic(cache):
+    """An adapter with a card, and an older one without."""
+    for version, filled in (("1", 0.5), ("2", 0.25)):
+        tensors = {f"base_model.model.q.lora_{half}.weight": np.full((2, 2), filled) for half in "AB"}
+        adapter = adapters.write("critic", version, tensors, rank=2, alpha=4.0, base="owner/name", rslora=False)
+    value = Measured(what="return against random", mean=0.21, low=0.1, high=0.32, count=200)
+    Card(name="critic", version="2", base="owner/name", value=value, price_usd="0.5").write(adapter.path)
+
+
+def test_list_shows_adapters_with_what_their_cards_say(capsys, critic):
+    code, said = run(capsys, "list", "--json")
+    first, second = sorted(json.loads(said.out)["adapters"], key=lambda entry: entry["version"])
+    assert code == 0
+    assert (first["version"], first["base"], first["rank"], first["card"]) == ("1", "owner/name", 2, None)
+    assert second["card"]["value"]["mean"] == 0.21
+    code, said = run(capsys, "list")
+    assert "critic@2" in said.out
+    assert "+0.210" in said.out
 
 
 def test_pull_of_what_is_there_says_where(capsys, cache):

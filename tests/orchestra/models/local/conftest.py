@@ -1,10 +1,13 @@
 """A language model of a few thousand parameters, made on the spot, and ways to ask it."""
 
 import asyncio
+import copy
+import warnings
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -85,9 +88,10 @@ async def tiny(tiny_folder: Callable[[str], Path], own_cache: Path) -> AsyncIter
     """Opens a tiny model in float32; every one opened is closed after the test."""
     opened: list[LocalModel] = []
 
-    def open_tiny(architecture: str = "llama", **settings: Any) -> LocalModel:
+    def open_tiny(architecture: str = "llama", *, adapter: str | None = None, **settings: Any) -> LocalModel:
         settings = {"dtype": "float32", **settings}
-        opened.append(open_local(str(tiny_folder(architecture)), **settings))
+        name = str(tiny_folder(architecture)) + (f"+{adapter}" if adapter is not None else "")
+        opened.append(open_local(name, **settings))
         return opened[-1]
 
     yield open_tiny
@@ -105,6 +109,32 @@ def plain(tiny_folder: Callable[[str], Path]) -> Callable[..., tuple[Any, Any]]:
         return network.eval(), AutoTokenizer.from_pretrained(folder)
 
     return opened
+
+
+TARGETS = {"mamba": ["in_proj", "x_proj"]}
+"""Layers that adapters of an architecture change; of the others, all that are linear."""
+
+
+@pytest.fixture
+def trained(plain: Callable[..., tuple[Any, Any]], tmp_path: Path) -> Callable[..., tuple[Any, Path]]:
+    """Makes a peft model with random matrices, and the folder it was saved to."""
+
+    def made(name: str, architecture: str = "llama", *, seed: int = 1, **config: Any) -> tuple[Any, Path]:
+        network, _ = plain(architecture)
+        torch.manual_seed(seed)
+        settings = {"r": 4, "lora_alpha": 16, "target_modules": TARGETS.get(architecture, "all-linear"), **config}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft asks transformers for what this calls by another name now
+            changed = peft.get_peft_model(copy.deepcopy(network), peft.LoraConfig(**settings)).eval()
+        for key, matrix in changed.named_parameters():
+            if "lora_" in key:
+                torch.nn.init.normal_(matrix, std=0.2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            changed.save_pretrained(tmp_path / name)
+        return changed, tmp_path / name
+
+    return made
 
 
 class Asking:
