@@ -32,6 +32,8 @@ _TRACERS_OF_OLD = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
 SUMMARIES = {
     "compose": "Choose a team for tasks under a budget, by trying components on a real model.",
     "run": "Answer a question, or a file of tasks, with a team.",
+    "train": "Train a team's agents by play or from what was recorded: LoRA adapters out.",
+    "play": "Let teams play a game against each other or together, and count what came of it.",
     "evaluate": "Compare teams on a task file, with intervals and cost per task.",
     "graph": "Draw a team as mermaid, DOT, SVG or PNG.",
     "mcp": "Serve a team to MCP clients; list MCP servers' tools as components.",
@@ -125,6 +127,8 @@ def _dispatch(words: list[str]) -> int:
 def _invoke(name: str, plugin: object, rest: list[str]) -> int:
     import typer.core
 
+    from orchestra.cli.several import spelled_out
+
     # ClickException: typer's own copy of click or the real one, whichever this version of typer raises.
     bases = typer.BadParameter.__mro__
     usage_error = cast("type[typer.BadParameter]", next(kind for kind in bases if kind.__name__ == "ClickException"))
@@ -139,7 +143,9 @@ def _invoke(name: str, plugin: object, rest: list[str]) -> int:
     else:
         raise InputError(f"the command {name!r} is a {type(plugin).__name__}; expected a function or a typer.Typer")
     try:
-        code = command.main(args=rest, prog_name=f"orchestra {name}", standalone_mode=False, obj=tuple(rest))
+        code = command.main(
+            args=spelled_out(rest, plugin), prog_name=f"orchestra {name}", standalone_mode=False, obj=tuple(rest)
+        )
     except typer.Abort as cause:
         raise KeyboardInterrupt from cause
     except usage_error as error:

@@ -116,7 +116,8 @@ async def _agent_turn(play: Play, node: AgentNode, key: str) -> Turn:
     memory = play.memories.setdefault(node.id, []) if node.memory == "transcript" else []
     model = play.calls.open_model(node.model or play.graph.model or play.default_model)
     by_text = bool(node.tools) and not model.capabilities.tools
-    fresh = list(render(node, play.task, play.heard(node.id)))
+    task = play.news if memory and play.news is not None else play.task
+    fresh = list(render(node, task, play.heard(node.id)))
     if by_text:
         fresh = _with_instructions(fresh, node.tools)
     if memory:  # the system prompt and the task are already there

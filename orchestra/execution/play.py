@@ -80,6 +80,8 @@ class Play:
     """Told what happens as it happens; `None` for nobody."""
     allowances: Allowances = field(default_factory=Allowances)
     """What single agents and tools may use up in it."""
+    news: str | None = None
+    """What a node with a memory of earlier plays is told in place of the task; `None` tells it the task."""
     progress: Progress = field(init=False)
     said: dict[str, str] = field(default_factory=dict)
     """Last reply by node; a node with nothing to say is absent."""

@@ -27,6 +27,7 @@ from orchestra.execution.ending import TasksInside, ending, state_after
 from orchestra.execution.events import Listener
 from orchestra.execution.langgraph import application, play_through
 from orchestra.execution.leases import run_purse
+from orchestra.execution.moves import Move
 from orchestra.execution.opening import begun, new_run_id
 from orchestra.execution.people import write_answers
 from orchestra.execution.play import Play, Spent
@@ -41,7 +42,7 @@ from orchestra.traces import names
 from orchestra.traces.exporting import exporting
 from orchestra.traces.journal import Journal
 from orchestra.traces.records import Attribute
-from orchestra.traces.spans import Span, Tracer
+from orchestra.traces.spans import Tracer
 from orchestra.traces.store import Fact, RunRecord, Store
 
 __all__ = ["Played", "Runtime", "models_of", "new_run_id", "tools_of"]
@@ -232,6 +233,7 @@ class Runtime:
         seed: int | None = None,
         sample_index: int = 0,
         listener: Listener | None = None,
+        move: Move | None = None,
     ) -> Played:
         """One play of `graph` at the task `text`; a failure is a result, not an exception.
 
@@ -240,6 +242,7 @@ class Runtime:
             purse: pays for it; `None` takes the run's ledger.
             task_id: recorded on the episode.
             listener: told what happens as it happens.
+            move: it is one move of a game, whose span is open: the episode is the game's.
 
         Raises:
             InputError: as `prepare`.
@@ -262,9 +265,11 @@ class Runtime:
             allowances=self.settings.allowances,
             listener=listener,
         )
+        if move is not None:
+            play.news, play.memories = move.news, move.memories
         with self._playing:
             async with self._slots:
-                return await self._played(team, play, purse)
+                return await self._played(team, play, purse, alone=move is None)
 
     def noted(self, name: str, measure: Callable[[], Noted]) -> Noted:
         """What `measure` finds, or what it found when the run was recorded.
@@ -301,13 +306,19 @@ class Runtime:
         """The score of a reply to `task`, in [0, 1]; no reply scores 0."""
         return score(task, reply, folder=self.folder, trust=self.settings.trust)
 
-    async def _played(self, team: Team, play: Play, purse: Ledger) -> Played:
+    async def _played(self, team: Team, play: Play, purse: Ledger, *, alone: bool) -> Played:
         reply: str | None = None
         error: BaseException | None = None
         started = time.perf_counter()
         title = f"{names.INVOKE_WORKFLOW} {play.graph.name}"
-        with self.tracer.span(title, attributes=self._described(team, play)) as span:
-            self._announce(span, team, play)
+        described = self._described(team)
+        if alone:
+            described |= {names.EPISODE_ID: play.key, names.TASK_ID: play.task_id, names.SEAT: 0}
+        with self.tracer.span(title, attributes=described) as span:
+            span.content(names.TASK_INPUT, play.task)
+            span.content(names.TEAM, team.document)
+            if alone:
+                self.announce(play.key, play.task_id, play.graph.name)
             try:
                 reply = await self._reply(team, play)
             except (EpisodeError, BudgetError, Paused) as failure:
@@ -321,7 +332,8 @@ class Runtime:
                 if reply is not None:
                     span.content(names.OUTPUT, reply)
                 span.set(names.LIST_NANO, play.spent.list_nano)
-        self._ends[state_after(error)] += 1
+        if alone:
+            self.ended(error)
         self.count(purse, play.spent)
         key = play.key
         return Played(
@@ -353,21 +365,22 @@ class Runtime:
                 f"play it with `orchestra run`, or give the node another tool"
             )
 
-    def _described(self, team: Team, play: Play) -> dict[str, Attribute | None]:
+    def _described(self, team: Team) -> dict[str, Attribute | None]:
         return {
             names.OPERATION_NAME: names.INVOKE_WORKFLOW,
             names.WORKFLOW_NAME: team.graph.name,
             names.AGENT_NAME: team.graph.name,
             names.RUN_ID: self.run_id,
-            names.EPISODE_ID: play.key,
-            names.TASK_ID: play.task_id,
             names.TEAM_HASH: team.hash,
-            names.SEAT: 0,
         }
 
-    def _announce(self, span: Span, team: Team, play: Play) -> None:
-        """Write down that a play begins, so that one that is killed is still an episode."""
-        span.content(names.TASK_INPUT, play.task)
-        span.content(names.TEAM, team.document)
-        begun = {"episode_id": play.key, "task_id": play.task_id, "team": team.graph.name}
-        self.store.post(Fact(run_id=self.run_id, span_id=None, name=names.FACT_START, value=begun, source="orchestra"))
+    def announce(self, episode_id: str, task_id: str | None, team: str | None) -> Fact:
+        """Write down that an episode begins, so that one that is killed is still one."""
+        begun = {"episode_id": episode_id, "task_id": task_id, "team": team}
+        fact = Fact(run_id=self.run_id, span_id=None, name=names.FACT_START, value=begun, source="orchestra")
+        self.store.post(fact)
+        return fact
+
+    def ended(self, error: BaseException | None) -> None:
+        """Count an episode among those that say how the run ended, by what ended it; `None` means nothing did."""
+        self._ends[state_after(error)] += 1

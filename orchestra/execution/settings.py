@@ -30,6 +30,8 @@ class Settings:
     """Model of every agent that names none, in teams that name none."""
     deterministic: bool = False
     """float32 and a batch of one: slower, and exact."""
+    engine: Mapping[str, object] = field(default_factory=dict)
+    """Of embedded models, as `orchestra.models.local.open_local` takes them, such as `rows` and `dtype`."""
     machine_usd_per_hour: Decimal = Decimal("0.10")
     """Price of this machine, for models that run on it."""
     price: Price | None = None
@@ -80,7 +82,12 @@ def opened_model(name: str, settings: Settings) -> Model:
     Raises:
         InputError: there is no such model.
     """
-    chosen = {"deterministic": settings.deterministic, "machine_usd_per_hour": settings.machine_usd_per_hour}
+    chosen: dict[str, object] = {
+        "deterministic": settings.deterministic,
+        "machine_usd_per_hour": settings.machine_usd_per_hour,
+    }
+    if name.startswith("local/"):
+        chosen |= settings.engine
     model = open_model(name, **chosen)
     if model.price is None and settings.price is not None:
         model = open_model(name, **chosen, price=settings.price)

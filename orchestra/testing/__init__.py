@@ -4,6 +4,7 @@ from orchestra.testing.answers import NEVER, REFUSING, Answer, Counts, Served
 from orchestra.testing.clock import FakeClock
 from orchestra.testing.collector import LoopbackCollector
 from orchestra.testing.conformance import NotConforming, check_model
+from orchestra.testing.conformance_environments import check_environment
 from orchestra.testing.faulty import FAULTS, FaultyServer
 from orchestra.testing.process import ServerProcess
 from orchestra.testing.script import ScriptExhausted
@@ -23,6 +24,7 @@ __all__ = [
     "ScriptedModel",
     "Served",
     "ServerProcess",
+    "check_environment",
     "check_model",
     "open_scripted",
 ]

@@ -17,19 +17,21 @@ CLOSE_SECONDS = 10.0
 
 
 class NotConforming(AssertionError):
-    """A model breaks its contract.
+    """A model, or another plug-in, breaks its contract.
 
     Attributes:
+        model: its name.
         broken: one line for each broken promise.
+        contract: the module that states it.
     """
 
-    def __init__(self, model: str, broken: Sequence[str]) -> None:
-        self.model, self.broken = model, tuple(broken)
+    def __init__(self, model: str, broken: Sequence[str], contract: str = "orchestra.models.protocol") -> None:
+        self.model, self.broken, self.contract = model, tuple(broken), contract
         lines = "".join(f"\n  - {line}" for line in self.broken)
-        super().__init__(f"{model} breaks the contract of orchestra.models.protocol:{lines}")
+        super().__init__(f"{model} breaks the contract of {contract}:{lines}")
 
-    def __reduce__(self) -> tuple[type["NotConforming"], tuple[str, tuple[str, ...]]]:
-        return type(self), (self.model, self.broken)
+    def __reduce__(self) -> tuple[type["NotConforming"], tuple[str, tuple[str, ...], str]]:
+        return type(self), (self.model, self.broken, self.contract)
 
 
 async def check_model(model: Model, *, prompt: str = "Say hello to everybody here.", max_tokens: int = 12) -> None:

@@ -17,6 +17,7 @@ from orchestra.traces.episode import Episode, Score, Seat, ToolUse, Transcript, 
 from orchestra.traces.gathering import gathered, others_traces, told_twice, tops
 from orchestra.traces.messages import messages_from
 from orchestra.traces.records import Fact, SpanRecord
+from orchestra.traces.rewards import rewarded, rewards_of
 from orchestra.traces.turns import CHATS, Blobs, Contents, completed, failure, operation, tool_use_from, turn_from
 
 INTERRUPTED = "it has a beginning and no end: the run was killed, or is still going"
@@ -162,7 +163,7 @@ def _never_ended(run_id: str, episode_id: str, start: Fact) -> Episode:
 
 
 def _episode(play: _Play, facts: Sequence[Fact], contents: Contents) -> Episode:
-    rewards = _rewards(play, facts)
+    rewards = rewards_of(facts)
     transcripts = _transcripts(play, contents, rewards)
     root = play.root
     begun = min((span.start_ns for span in play.spans), default=None)
@@ -273,7 +274,7 @@ def _transcripts(play: _Play, contents: Contents, rewards: Mapping[str, float]) 
             seat=key[0],
             node=key[1],
             kind=kind,
-            turns=tuple(turns.get(key, ())),
+            turns=rewarded(key[0], turns.get(key, ()), rewards),
             tool_uses=tuple(uses.get(key, ())),
             said=tuple(said.get(key, ())),
         )
@@ -287,7 +288,8 @@ def _seats(
     teams = {_seat_of(span): span for span in play.spans if operation(span) == names.INVOKE_WORKFLOW}
     if play.root is not None and not teams:
         teams = {0: play.root}
-    numbers = sorted({*teams, *(transcript.seat for transcript in transcripts)}) or [0]
+    rewarded = (int(name.split()[1]) for name in rewards if name.startswith("seat "))  # though it never came to move
+    numbers = sorted({*teams, *(transcript.seat for transcript in transcripts), *rewarded}) or [0]
     return tuple(_seat(number, teams.get(number), play, transcripts, rewards, contents) for number in numbers)
 
 
@@ -342,20 +344,6 @@ def _input(play: _Play, transcripts: Sequence[Transcript], contents: Contents) -
         return None
     turns = sorted((turn for t in transcripts for turn in t.turns), key=lambda turn: turn.started_ns)
     return next((m.content for turn in turns for m in turn.messages if m.role == "user"), None)
-
-
-def _rewards(play: _Play, facts: Sequence[Fact]) -> dict[str, float]:
-    """Rewards by span id, and by `seat <number>` where a fact names the seat."""
-    rewards: dict[str, float] = {}
-    for fact in facts:
-        value = fact.value
-        if fact.name != names.FACT_REWARD:
-            continue
-        if isinstance(value, dict):
-            rewards[f"seat {value.get('seat', 0)}"] = float(value["reward"])
-        elif isinstance(value, int | float):
-            rewards[fact.span_id or "seat 0"] = float(value)
-    return rewards
 
 
 def _evaluations(play: _Play) -> Iterator[Score]:

@@ -114,7 +114,7 @@ OURS: Final = "orchestra."
 ADDED: Final = frozenset({TOKEN_IDS, TOKEN_IDS_MISSING, CALL, REDACTED})
 """Those that are added to a foreign application's spans when they are imported."""
 
-INHERITED: Final = (EPISODE_ID, SEAT, NODE, ROUND, STEP)
+INHERITED: Final = (EPISODE_ID, SEAT, NODE, ROUND, STEP, STATE_KEY)
 """Attributes a span takes from its parent, so that a span whose parent never ended still knows where it belongs."""
 
 # Names of facts.
@@ -122,7 +122,8 @@ FACT_START: Final = "start"
 """A run began, or (value with `episode_id`) an episode did."""
 FACT_SCORE: Final = "score"
 FACT_REWARD: Final = "reward"
-"""Value: a number; about a chat span it is a turn's, about a workflow span its seat's."""
+"""Value: a number; about a chat span it is a turn's, about a workflow span its seat's. Or `{"episode_id", "seat",
+"reward"}`, a seat's, and with `"step"` what the seat earned by its move at that step."""
 FACT_END: Final = "end"
 """An attempt at a run ended; value: `{"state", "error"}`, with a state of `END_STATES`. A killed one leaves none."""
 END_STATES: Final = ("finished", "failed", "cancelled", "paused", "ran-out")

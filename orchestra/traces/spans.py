@@ -8,7 +8,7 @@ joins it. A span of such a foreign tracer that is current when one of ours begin
 import asyncio
 import random
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from hashlib import sha256
 from types import MappingProxyType, TracebackType
@@ -91,6 +91,8 @@ class Tracer:
         """Parent of spans that begin outside of any of the run's, as in a thread of the caller's."""
         self._store = store
         self._redact = redact
+        self.watchers: list[Callable[[SpanRecord], None]] = []
+        """Shown every span as the store gets it, when it ends; they must not raise."""
         self._contents: dict[int, dict[str, object]] | None = {} if export and export.wants_content else None
         resource = Resource({"service.name": "orchestra", names.RUN_ID: run_id, names.NAMES_VERSION: names.VERSION})
         provider = _PrivateProvider(
@@ -101,7 +103,9 @@ class Tracer:
             span_limits=_NO_LIMITS,
             meter_provider=NoOpMeterProvider(),
         )
-        provider.add_span_processor(_StoreProcessor(store, run_id, resource, redact, export, self._contents))
+        provider.add_span_processor(
+            _StoreProcessor(store, run_id, resource, redact, export, self._contents, self.watchers)
+        )
         self._otel = provider.get_tracer("orchestra")
 
     def span(
@@ -305,7 +309,9 @@ class _StoreProcessor(SpanProcessor):
         redact: Redactor | None,
         export: Exporting | None,
         contents: dict[int, dict[str, object]] | None,
+        watchers: Sequence[Callable[[SpanRecord], None]],
     ) -> None:
+        self._watchers = watchers
         self._export = export
         self._contents = contents
         self._store = store
@@ -318,6 +324,8 @@ class _StoreProcessor(SpanProcessor):
         if self._redact is not None:
             record = _redacted_record(record, self._redact)
         self._store.post(record)
+        for watch in self._watchers:
+            watch(record)
         if self._export is not None:
             context = span.context
             kept = None if self._contents is None or context is None else self._contents.pop(context.span_id, None)
