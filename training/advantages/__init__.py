@@ -5,8 +5,9 @@ is declared in `ADVANTAGES` and tested there, with a counterexample where it doe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 from training.advantages.gae import gae
@@ -52,6 +53,8 @@ class Estimator:
     """Whether a critic's values must be there."""
     keeps_state: bool = False
     """Whether it takes what the last call returned."""
+    by_task: bool = False
+    """Whether it compares episodes of the same task alone, so that one without others of its task teaches nothing."""
 
     def __call__(self, batch: Sequence[SeatTurns], state: Any = None) -> tuple[tuple[Floats, ...], Any]:
         """Advantages of a batch, and the state for the next."""
@@ -62,20 +65,26 @@ class Estimator:
             return result
         return self.function(batch), state
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of its keyword arguments."""
+        kinds = signature(self.function).parameters.values()
+        return tuple(one.name for one in kinds if one.kind is Parameter.KEYWORD_ONLY)
+
     def using(self, **options: float) -> "Estimator":
         """This estimator with some of its keyword arguments set."""
-        return Estimator(partial(self.function, **options), self.holds, self.unit, self.needs_values, self.keeps_state)
+        return replace(self, function=partial(self.function, **options))
 
 
 _ALL: frozenset[Property] = frozenset({"constant", "permutation", "isolation"})
 
 ADVANTAGES: Mapping[str, Estimator] = {
-    "dr-grpo": Estimator(dr_grpo, _ALL, "episode"),
+    "dr-grpo": Estimator(dr_grpo, _ALL, "episode", by_task=True),
     "gae": Estimator(gae, frozenset({"permutation", "isolation"}), "turn", needs_values=True),
-    "grpo": Estimator(grpo, _ALL, "episode"),
+    "grpo": Estimator(grpo, _ALL, "episode", by_task=True),
     "mars": Estimator(mars, _ALL, "turn"),
     "mars-released": Estimator(mars_released, frozenset({"permutation"}), "turn"),
-    "rloo": Estimator(rloo, _ALL, "episode"),
-    "role-baseline": Estimator(role_baseline, frozenset({"constant", "permutation"}), "episode"),
+    "rloo": Estimator(rloo, _ALL, "episode", by_task=True),
+    "role-baseline": Estimator(role_baseline, frozenset({"constant", "permutation"}), "episode", by_task=True),
     "spiral": Estimator(spiral, frozenset({"isolation"}), "episode", keeps_state=True),
 }

@@ -16,17 +16,27 @@ _SAME = 1e-6
 """Whitened values that are nearer than this are one value: the order of a sum must not make two of one."""
 
 
-def mars(batch: Sequence[SeatTurns]) -> tuple[Floats, ...]:
+def mars(batch: Sequence[SeatTurns], *, by_turn: bool = True, by_seat: bool = True) -> tuple[Floats, ...]:
     """`[K]` for each seat: the turn's return minus the mean return of all turns of the same seat and game.
 
     First sum, then subtract: with gamma = lambda = 1 it is GAE whose value is the batch's mean.
 
+    Args:
+        batch: of any number of games.
+        by_turn: `False` gives every turn the return of the whole episode: the paper's ablation without turn-level
+            credit.
+        by_seat: `False` subtracts the mean of all seats of a game: the ablation without agent-specific normalisation.
+
     Source: 2025, MARSHAL, arXiv:2510.15414, turn-level advantage with agent-specific normalisation (mean only).
-    Deviation: none known; the paper's box was read in notes of the paper.
+    Deviation: none known; the paper's box was read in notes of the paper. The ablations are ours to read: their code
+        is not published.
     """
     returns = [seat.returns_K() for seat in batch]
-    means = _means(((seat.game, seat.seat), each) for seat, each in zip(batch, returns, strict=True))
-    return tuple(each - means[seat.game, seat.seat] for seat, each in zip(batch, returns, strict=True))
+    if not by_turn:
+        returns = [np.full_like(each, each[0]) for each in returns]
+    cells = [(seat.game, seat.seat if by_seat else None) for seat in batch]
+    means = _means(zip(cells, returns, strict=True))
+    return tuple(each - means[cell] for cell, each in zip(cells, returns, strict=True))
 
 
 def mars_released(batch: Sequence[SeatTurns]) -> tuple[Floats, ...]:

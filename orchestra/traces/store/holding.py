@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from sqlalchemy import Engine, text
 
@@ -51,6 +53,8 @@ def held(engine: Engine, run_id: str, where: str) -> Iterator[None]:
                 session.execute(text("SELECT pg_advisory_unlock(:key)"), key)
         return
     database = engine.url.database
+    if database and "uri" in engine.url.query:  # as a store that is only read is opened
+        database = url2pathname(urlsplit(database).path)
     if not database or database == ":memory:":  # nobody else can open it
         yield
         return

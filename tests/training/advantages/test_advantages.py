@@ -33,6 +33,13 @@ def test_mars_gives_the_published_vector():
     assert shown(mars(MARSHAL)) == [[0.86, 0.81, 0.76], [-1.19, -1.24], [-0.975, -1.025], [1.025, 0.975]]
 
 
+def test_the_ablations_of_mars_take_away_what_they_say():
+    # Episodes return 1.15 (three turns) and -0.9 (two) at seat 0, -0.9 (two) and 1.1 (two) at seat 1.
+    assert shown(mars(MARSHAL, by_turn=False)) == [[0.82] * 3, [-1.23] * 2, [-1.0] * 2, [1.0] * 2]
+    returns = np.array([1.15, 1.1, 1.05, -0.9, -0.95, -0.9, -0.95, 1.1, 1.05])
+    assert np.concatenate(mars(MARSHAL, by_seat=False)) == pytest.approx(returns - returns.mean())
+
+
 def test_mars_released_loses_the_format_bonus_and_whitens():
     first, second, third, fourth = mars_released(MARSHAL)
     for each in (first, second, third, fourth):

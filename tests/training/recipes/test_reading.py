@@ -1,0 +1,84 @@
+import pytest
+
+from orchestra.errors import InputError
+from training.recipes import Recipe, names, read
+
+SMALL = """
+name = "small"
+[base]
+model = "local/smollm2-135m-instruct"
+[agents.player]
+rank = 8
+[steps]
+count = 3
+[[sources]]
+name = "self-play"
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    def written(text=SMALL):
+        path = tmp_path / "small.toml"
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def test_a_recipe_is_read_and_changed_from_the_command_line(file):
+    recipe = read(file(), ["steps.count=7", "agents.player.rank=4", "loss.options.kl=0.2", "sources.0.name=store"])
+    assert (recipe.steps.count, recipe.agents["player"].rank, recipe.loss.options) == (7, 4, {"kl": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "words"),
+    [
+        (SMALL + "[optimizer]\nlearning_rate = 1.0\n", (), "no key 'optimizer'; did you mean 'optimiser'"),
+        (SMALL, ["agents.player.rnak=3"], "no key 'agents.player.rnak'; did you mean 'rank'"),
+        (SMALL, ["credit.estimator=marz"], "did you mean 'mars'"),
+        (SMALL, ["loss.name=cliped"], "did you mean 'clipped'"),
+        (SMALL, ["credit.aggregation=turnmean"], "did you mean 'turn-mean'"),
+        (SMALL, ["loss.options.dual_clip=1.4"], "loss 'clipped' has no option 'dual_clip'"),
+        (SMALL, ["credit.options.by_turns=false"], "no option 'by_turns'; did you mean 'by_turn'"),
+        (SMALL, ["steps.count"], "write KEY=VALUE"),
+        (SMALL, ["name.first=x"], "holds no keys"),
+        (SMALL, ["sources.4.name=x"], "none of the 1 places"),
+        (SMALL.replace('model = "local/smollm2-135m-instruct"', ""), (), "name a model, or say how to make one"),
+        ("name = ", (), "is no TOML"),
+    ],
+)
+def test_what_is_not_understood_is_an_input_error_with_a_hint(file, text, changes, words):
+    with pytest.raises(InputError, match=words):
+        read(file(text), changes)
+
+
+def test_a_recipe_that_is_like_another_says_only_what_is_otherwise(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('like = "tiny"\nname = "mine"\n[steps]\ncount = 1\n[[sources]]\nshare = 2.0\n')
+    mine, tiny = read(path), read("tiny")
+    assert (mine.name, mine.steps.count, mine.sources[0].share) == ("mine", 1, 2.0)
+    assert mine.steps.episodes == tiny.steps.episodes
+    assert mine.sources[0].settings == tiny.sources[0].settings
+
+
+@pytest.mark.parametrize("like", ['"mine.toml"', "3", '"tyni"'])
+def test_a_recipe_is_not_like_itself_or_like_nothing(like, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(f"like = {like}\n")
+    with pytest.raises(InputError, match=r"must name another|there is|did you mean"):
+        read("mine.toml")
+
+
+def test_an_unknown_name_offers_the_closest_recipe():
+    with pytest.raises(InputError, match="did you mean 'mars-generalist'"):
+        read("mars-generalis")
+    with pytest.raises(InputError, match="no recipe file"):
+        read("nowhere.toml")
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_that_comes_along_is_read_and_is_named_after_its_file(name):
+    assert isinstance(read(name), Recipe)
+    assert read(name).name == name
+    assert read(name).about

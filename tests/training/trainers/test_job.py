@@ -1,0 +1,184 @@
+import json
+import resource
+from decimal import Decimal
+
+import pytest
+import torch
+
+from orchestra.errors import InputError
+from orchestra.ledger import Ledger
+from orchestra.traces.store import Store
+from training.adapters import DiskFull, NotPublished
+from training.trainers.job import network_of, train
+from training.trainers.loop import FLAT
+from training.trainers.processes import Processes
+from training.trainers.update import NotFinite
+
+
+async def test_an_agent_learns_a_game_by_playing_it(words, recipe_of, doubles, tmp_path):
+    recipe = recipe_of(warmup={"steps": 25}, steps={"count": 8, "episodes": 24})
+    game = words({"player": "green"})
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=game, demonstrations=doubles["Shown"]())
+    before, after = done.curve[25]["reward"]["words/0"], done.curve[-1]["reward"]["words/0"]
+    assert after["low"] > before["high"]
+    assert {line["phase"] for line in done.curve} == {"warm-up", "train"}
+    assert max(line["mismatch"] for line in done.curve[25:]) < 1e-4  # what was sampled is what is trained on
+    assert game.asked[0][0]["player"].startswith("player@")
+
+
+async def test_two_adapters_change_beside_frozen_and_api_members(words, recipe_of, doubles, tmp_path):
+    recipe = recipe_of(agents=("alice", "bob"), warmup={"steps": 25}, steps={"count": 3, "episodes": 16})
+    game = words({"alice": "green", "bob": "red", "frozen": "blue", "api": "red"})
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=game, demonstrations=doubles["Shown"]())
+    assert set(done.adapters) == {"alice", "bob"}
+    for agent, saved in done.adapters.items():
+        assert saved.weights.version not in done.warmed[agent].name, agent
+    assert {tuple(sorted(adapters)) for adapters, _, _ in game.asked} == {("alice", "bob")}
+    assert len({adapters["alice"] for adapters, _, _ in game.asked}) == 3  # new weights for every step
+
+
+def test_only_the_active_adapter_changes_and_the_base_stays_bit_by_bit(recipe_of, base_of, study_of):
+    recipe = recipe_of(agents=("alice", "bob", "frozen"))
+    network = network_of(recipe, "base", base_of, Processes(), "cpu")
+    was = {name: value.clone() for name, value in network.network.named_parameters()}
+    learner, study = study_of(network, recipe, agents=("alice", "bob"))
+    learner.update(study, "imitation", {})
+    changed = {name for name, value in network.network.named_parameters() if not torch.equal(value, was[name])}
+    assert changed
+    assert all(".alice." in name or ".bob." in name for name in changed)
+    assert {name.rpartition(".lora_")[2].split(".")[1] for name in changed} == {"alice", "bob"}
+
+
+async def test_the_cap_stops_a_run_with_everything_saved(words, recipe_of, tmp_path):
+    recipe = recipe_of(steps={"count": 50}).model_copy(update={"machine_usd_per_hour": Decimal(3600)})
+    done = await train(
+        recipe, store=tmp_path / "s.db", folder=tmp_path, source=words({"player": "red"}), max_cost_usd="0.6"
+    )
+    assert done.ran_out is not None
+    assert 0 < done.spent_nano <= 600_000_000
+    assert 0 < len(done.curve) < 50
+    assert (done.adapters["player"].folder / "adapter_model.safetensors").is_file()
+    with Store.open(tmp_path / "s.db", read_only=True) as store:
+        books = Ledger(None)
+        books.replay(line.entry for line in store.ledger_entries(done.run_id))
+    assert books.spent == done.spent_nano
+
+
+async def test_a_loss_that_is_no_number_is_an_error_and_the_step_before_is_saved(words, recipe_of, doubles, tmp_path):
+    game = words({"player": "red"})
+    fine = list(await game.episodes({}, 8, 1))
+    await game.close()
+    broken = [one.model_copy(update={"transcripts": tuple(_worth(t, 1e300) for t in one.transcripts)}) for one in fine]
+    source = _Then([*fine, *(_worth_different(one, at) for at, one in enumerate(broken))])
+    begun = []
+    recipe = recipe_of(steps={"count": 2, "episodes": 8}, learns={"seats": [0]}, publish={"name": ""})
+    with pytest.raises(NotFinite, match="train step 2"):
+        await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=source, on_run=begun.append)
+    state = json.loads((tmp_path / begun[0] / "checkpoint-000001" / "state.json").read_text())
+    assert state["step"] == 1
+
+
+def _worth(transcript, reward):
+    turns = tuple(turn.model_copy(update={"reward": reward}) for turn in transcript.turns)
+    return transcript.model_copy(update={"turns": turns})
+
+
+def _worth_different(episode, at):
+    return episode.model_copy(
+        update={
+            "episode_id": f"broken-{at}",
+            "transcripts": tuple(_worth(t, 1e300 * (at % 2)) for t in episode.transcripts),
+        }
+    )
+
+
+class _Then:
+    """Gives its episodes in order, each once."""
+
+    def __init__(self, episodes):
+        self.left = list(episodes)
+
+    async def episodes(self, adapters, count, seed):
+        found, self.left = self.left[:count], self.left[count:]
+        return found
+
+    async def close(self):
+        pass
+
+
+async def test_a_batch_without_any_advantage_is_a_counted_skip(words, recipe_of, doubles, tmp_path):
+    game = words({"player": "red"})
+    same = [
+        one.model_copy(update={"transcripts": tuple(_worth(t, 0.0) for t in one.transcripts)})
+        for one in await game.episodes({}, 4, 1)
+    ]
+    await game.close()
+    recipe = recipe_of(steps={"count": 2, "episodes": 4}, learns={"seats": [0]}, publish={"name": ""})
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=doubles["Recorded"](same))
+    assert done.skipped == {FLAT: 2}
+    assert [line["skipped"] for line in done.curve] == [1.0, 1.0]
+
+
+async def test_a_full_disk_at_a_checkpoint_is_an_error_and_the_earlier_one_stays(words, recipe_of, tmp_path):
+    recipe = recipe_of(steps={"count": 3}, checkpoints={"keep": 3})
+    begun, limits = [], resource.getrlimit(resource.RLIMIT_FSIZE)
+    recipe = recipe.model_copy(update={"agents": {"player": recipe.agents["player"].model_copy(update={"rank": 128})}})
+
+    def fill_the_disk(figures):
+        """No file may grow beyond a size that the store stays below and a checkpoint does not."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, limits[1]))
+
+    try:
+        with pytest.raises(DiskFull, match="earlier checkpoints are still there"):
+            await train(
+                recipe,
+                store=tmp_path / "s.db",
+                folder=tmp_path,
+                source=words({"player": "red"}),
+                on_run=begun.append,
+                teller=fill_the_disk,
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / begun[0]).glob("*checkpoint*")] == ["checkpoint-000001"]
+
+
+async def test_no_matching_episodes_is_an_input_error(recipe_of, doubles, tmp_path):
+    with pytest.raises(InputError, match="no episodes that match"):
+        await train(recipe_of(), store=tmp_path / "s.db", folder=tmp_path, source=doubles["Recorded"]([]))
+
+
+async def test_episodes_of_other_agents_are_an_input_error_that_says_how_to_choose(words, recipe_of, doubles, tmp_path):
+    game = words({"player": "red"})
+    episodes = await game.episodes({}, 2, 1)
+    await game.close()
+    with pytest.raises(InputError, match=r"\[agents.NAME.learns\]"):
+        await train(
+            recipe_of(agents=("stranger",)),
+            store=tmp_path / "s.db",
+            folder=tmp_path,
+            source=doubles["Recorded"](episodes),
+        )
+
+
+async def test_a_server_that_computes_something_else_is_refused(words, recipe_of, tmp_path):
+    class Deaf:
+        async def publish(self, weights):
+            return tuple(-5.0 for _ in weights.token_ids[1:])
+
+        async def withdraw(self, served):
+            self.withdrawn = served
+
+        async def close(self):
+            pass
+
+    server = Deaf()
+    with pytest.raises(NotPublished, match="differ from the trainer's"):
+        await train(
+            recipe_of(),
+            store=tmp_path / "s.db",
+            folder=tmp_path,
+            source=words({"player": "red"}),
+            publisher=server,
+        )
+    assert server.withdrawn.startswith("player@")

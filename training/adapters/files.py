@@ -1,0 +1,160 @@
+"""An adapter in a folder: the weights as peft saves them, a probe, and a card that says where it comes from.
+
+The format is that of `orchestra.models`, which reads it: `adapter_model.safetensors`, `adapter_config.json`,
+`probe.json` and `adapter.json`.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from orchestra.errors import InputError, OrchestraError
+from training.adapters.network import Adapted, LiveWeights
+from training.adapters.states import load_tensors, save_tensors, write_bytes
+
+CONFIG, TENSORS, PROBE, CARD = "adapter_config.json", "adapter_model.safetensors", "probe.json", "adapter.json"
+LISTED_EPISODES = 10_000
+"""Most episodes a card lists; beyond, it counts them."""
+
+
+class NotAsSaved(OrchestraError, ValueError):
+    """What was read back is not what was saved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where an adapter comes from."""
+
+    base_sha256: str = ""
+    recipe: str = ""
+    runs: tuple[str, ...] = ()
+    """Training runs, the latest last."""
+    episodes: tuple[str, ...] = ()
+    episode_count: int = 0
+    value: dict[str, Any] | None = None
+    """What it was measured to be worth: `what`, `mean`, `low`, `high`, `count`; `None` means it was not."""
+    price_usd: str | None = None
+    """What having it in a team costs, such as what its training cost; `None` means not stated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """An adapter on disk."""
+
+    folder: Path
+    weights: LiveWeights
+    card: dict[str, Any]
+
+
+def save(weights: LiveWeights, folder: Path, lineage: Lineage) -> Saved:
+    """Save `weights` to `folder`, which is there whole or not at all.
+
+    Raises:
+        training.adapters.states.DiskFull: there is no room; nothing is left behind.
+        InputError: another adapter is there.
+    """
+    card = _card(weights, lineage)
+    if (folder / TENSORS).exists():
+        there = json.loads((folder / CARD).read_text(encoding="utf-8")) if (folder / CARD).is_file() else {}
+        if there.get("version") != weights.version:
+            raise InputError(f"another adapter is at {str(folder)!r} already; give this one another place")
+    staging = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        save_tensors(staging / TENSORS, weights.tensors)
+        for name, document in ((CONFIG, _config(weights)), (PROBE, _probe(weights)), (CARD, card)):
+            write_bytes(staging / name, (json.dumps(document, indent=2) + "\n").encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.replace(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Saved(folder=folder, weights=replace(weights, folder=folder), card=card)
+
+
+def reloaded(saved: Saved, adapted: Adapted, *, tolerance_nats: float = 1e-4) -> None:
+    """Read an adapter back, see that it is what was saved bit by bit, and that the network says the same with it.
+
+    Args:
+        saved: as `save` returned it.
+        adapted: the network it came from; the agent's matrices are replaced by those in the file.
+        tolerance_nats: largest difference of a log-probability of the probe.
+
+    Raises:
+        NotAsSaved: it is not.
+    """
+    weights = saved.weights
+    there = load_tensors(saved.folder / TENSORS)
+    wrong = [name for name in weights.tensors if name not in there or not there[name].equal(weights.tensors[name])]
+    if wrong or there.keys() != weights.tensors.keys():
+        raise NotAsSaved(f"{str(saved.folder)!r} does not hold what was saved, {(wrong or ['its names'])[0]!r} first")
+    adapted.fill(weights.name, there)
+    again = adapted.logprobs(weights.name, weights.token_ids)
+    gap = max(abs(a - b) for a, b in zip(again, weights.logprobs, strict=True))
+    if gap > tolerance_nats:
+        raise NotAsSaved(
+            f"with the adapter at {str(saved.folder)!r} read back, log-probabilities of its probe differ by up to "
+            f"{gap:.4f} nats from before it was saved"
+        )
+
+
+def read(folder: Path, base_sha256: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and card of the adapter at `folder`, to be trained further.
+
+    Args:
+        folder: as `save` or peft left it.
+        base_sha256: of the base it is meant for; empty does not compare.
+
+    Raises:
+        InputError: there is none, or it was trained over another base.
+    """
+    tensors = load_tensors(folder / TENSORS)
+    card: dict[str, Any] = {}
+    if (folder / CARD).is_file():
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    known = str(card.get("base_sha256", ""))
+    if known and base_sha256 and known != base_sha256:
+        raise InputError(
+            f"the adapter at {str(folder)!r} was trained over {card.get('base')!r} with the weights {known[:12]}…, and "
+            f"this base has {base_sha256[:12]}…; train it over its own base"
+        )
+    return tensors, card
+
+
+def _card(weights: LiveWeights, lineage: Lineage) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "name": weights.name,
+        "version": weights.version,
+        "base": weights.base,
+        "base_sha256": lineage.base_sha256,
+        "recipe": lineage.recipe,
+        "runs": list(lineage.runs),
+        "episodes": list(lineage.episodes[:LISTED_EPISODES]),
+        "episode_count": max(lineage.episode_count, len(lineage.episodes)),
+        "value": lineage.value,
+        "price_usd": lineage.price_usd,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _config(weights: LiveWeights) -> dict[str, Any]:
+    layers = {name.partition(".lora_")[0].rpartition(".")[2] for name in weights.tensors}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": weights.base,
+        "r": weights.rank,
+        "lora_alpha": weights.alpha,
+        "use_rslora": False,
+        "target_modules": sorted(layers),
+        "bias": "none",
+        "lora_dropout": 0.0,
+        "inference_mode": True,
+    }
+
+
+def _probe(weights: LiveWeights) -> dict[str, Any]:
+    return {"token_ids": list(weights.token_ids), "logprobs": list(weights.logprobs), "base_model": weights.base}

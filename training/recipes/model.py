@@ -1,0 +1,233 @@
+"""What a recipe may say. Every field has its meaning beside it; keys that are not here are an error."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from graphs.model import Value
+from orchestra.plugins import closest
+from training.advantages import ADVANTAGES
+from training.samples import AGGREGATIONS
+
+_ALWAYS = ("kl", "entropy")
+LOSS_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "advantage-weighted": ("sharpness", "largest", *_ALWAYS),
+    "clipped": ("epsilon_low", "epsilon_high", "dual", "cap", *_ALWAYS),
+    "imitation": _ALWAYS,
+    "rejection-sampling": ("threshold", *_ALWAYS),
+}
+"""Losses a trainer's loop can take, and their options; `training.losses.LOSSES` holds them, and torch with them."""
+
+
+class Make(Value):
+    """A small Llama with random weights, made on the spot; its tokenizer is learnt from demonstrations."""
+
+    hidden: int = Field(default=96, ge=8)
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=4, ge=1)
+    vocabulary: int = Field(default=512, ge=300)
+    """Tokens, the 256 bytes and the marks of the chat template among them."""
+    context_tokens: int = Field(default=1024, ge=64)
+
+
+class Foundation(Value):
+    """The frozen weights that adapters lie over, and how the trainer holds them."""
+
+    model: str = ""
+    """As the runtime opens it, such as `local/smollm2-135m-instruct`; empty with `make`."""
+    make: Make | None = None
+    dtype: Literal["bfloat16", "float16", "float32"] = "float32"
+    """Of the base while training; adapters and their optimiser's state are float32."""
+    device: str = "auto"
+    """Of torch; `auto` takes CUDA where there is one."""
+    checkpointing: bool = False
+    """Keep the inputs of layers alone for the gradient: less memory, a third more time."""
+    sharding: Literal["none", "full"] = "none"
+    """With several processes: `none` gives each the whole network (DDP), `full` a part (`fully_shard`)."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Foundation":
+        if bool(self.model) == (self.make is not None):
+            raise ValueError("name a model, or say how to make one; not both")
+        return self
+
+
+class Learns(Value):
+    """Which turns an agent learns from; all that is set must fit. Nothing set: the turns made with its own adapter."""
+
+    every: bool = False
+    """Every turn that fits, whoever made it: base weights, another adapter or another application. Says so where
+    nothing else is to be said, such as for recorded episodes."""
+    nodes: tuple[str, ...] | None = None
+    seats: tuple[int, ...] | None = None
+    teams: tuple[str, ...] | None = None
+    adapters: tuple[str, ...] | None = None
+
+
+class Agent(Value):
+    """One agent that is trained, with an adapter of its own."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ()
+    """Layers, such as `q_proj`; empty means every linear one but the head."""
+    initial_b: float = Field(default=0.0, ge=0)
+    """Standard deviation that B begins with; 0 begins as the base."""
+    start: str = ""
+    """Folder of an adapter to go on from; empty begins a new one."""
+    learns: Learns = Learns()
+
+
+class Source(Value):
+    """Where episodes come from: a plug-in of `orchestra.episode_sources`, and what it is given."""
+
+    name: str = "self-play"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    share: float = Field(default=1.0, gt=0)
+    """How large its part of a step's episodes is, beside the other sources'."""
+
+
+class Credit(Value):
+    """How rewards become advantages of tokens, and how tokens are averaged."""
+
+    estimator: str = "mars"
+    options: dict[str, bool | float] = Field(default_factory=dict)
+    """Of the estimator, such as `by_turn = false` of `mars`."""
+    aggregation: str = "turn-mean"
+    clip: float | None = Field(default=None, gt=0)
+    """Largest size of an advantage; `None` leaves them."""
+
+    @field_validator("estimator")
+    @classmethod
+    def _known_estimator(cls, name: str) -> str:
+        usable = [known for known, estimator in ADVANTAGES.items() if not estimator.needs_values]
+        if name not in usable:
+            raise ValueError(f"no estimator {name!r} that needs no critic; {closest(name, usable)}")
+        return name
+
+    @field_validator("aggregation")
+    @classmethod
+    def _known_aggregation(cls, name: str) -> str:
+        if name not in AGGREGATIONS:
+            raise ValueError(f"no aggregation {name!r}; {closest(name, AGGREGATIONS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _known_options(self) -> "Credit":
+        known = ADVANTAGES[self.estimator].options
+        for option in self.options:
+            if option not in known:
+                raise ValueError(f"estimator {self.estimator!r} has no option {option!r}; {closest(option, known)}")
+        return self
+
+
+class LossTerm(Value):
+    """What is minimised."""
+
+    name: str = "clipped"
+    options: dict[str, float] = Field(default_factory=dict)
+    """As the loss takes them, such as `epsilon_low`, `kl`, `entropy`; `cap` corrects for a sampler that is another
+    engine, by truncated importance sampling."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in LOSS_OPTIONS:
+            raise ValueError(f"no loss {name!r} for a trainer; {closest(name, LOSS_OPTIONS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _known_options(self) -> "LossTerm":
+        for option in self.options:
+            known = LOSS_OPTIONS[self.name]
+            if option not in known:
+                raise ValueError(f"loss {self.name!r} has no option {option!r}; {closest(option, known)}")
+        return self
+
+
+class Optimiser(Value):
+    """AdamW, and its schedule."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    minimum: float = Field(default=0.0, ge=0)
+    """Learning rate that the cosine ends at."""
+    warmup_updates: int = Field(default=0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    gradient_norm: float | None = Field(default=1.0, gt=0)
+    """Largest norm of an agent's gradient; `None` leaves it."""
+
+
+class Steps(Value):
+    """How much is done."""
+
+    count: int = Field(default=100, ge=0)
+    """Steps: play, credit, update, publish."""
+    episodes: int = Field(default=64, ge=1)
+    """Of one step."""
+    epochs: int = Field(default=1, ge=1)
+    """Times a step's episodes are gone through."""
+    updates: int = Field(default=1, ge=1)
+    """Updates of the optimiser in one epoch; episodes are dealt out among them."""
+    row_tokens: int = Field(default=4096, ge=16)
+    """Most tokens of one forward pass; strands are packed into rows."""
+    longest_tokens: int | None = Field(default=None, ge=16)
+    """Strands of more are a counted skip; `None` takes `row_tokens`."""
+    breaks: Literal["refuse", "cut"] = "refuse"
+    """Where a prompt does not continue its transcript."""
+    without_ids: Literal["refuse", "skip"] = "refuse"
+    """Turns that were not captured with token ids and log-probabilities."""
+
+
+class Warmup(Value):
+    """Imitation of demonstrations before the first step."""
+
+    steps: int = Field(default=0, ge=0)
+    episodes: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    source: Source = Source()
+    """Of demonstrations: episodes whose replies are imitated; ids of those that nobody sampled are made here."""
+
+
+class Publish(Value):
+    """How new weights reach what samples with them."""
+
+    name: str = "local"
+    """A plug-in of `orchestra.publishers`; empty publishes nowhere, for recorded episodes."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    tolerance_nats: float = Field(default=0.1, gt=0)
+    """Largest mean difference of log-probabilities between server and trainer."""
+
+
+class Checkpoints(Value):
+    """What a kill may cost."""
+
+    every: int = Field(default=1, ge=1)
+    """Steps between two."""
+    keep: int = Field(default=2, ge=1)
+    """The last so many stay."""
+
+
+class Recipe(Value):
+    """A training run."""
+
+    name: str
+    about: str = ""
+    cites: dict[str, str] = Field(default_factory=dict)
+    """Where each number comes from, by key."""
+    seed: int = 0
+    base: Foundation
+    agents: dict[str, Agent] = Field(min_length=1)
+    sources: tuple[Source, ...] = Field(default=(Source(),), min_length=1)
+    credit: Credit = Credit()
+    loss: LossTerm = LossTerm()
+    optimiser: Optimiser = Optimiser()
+    steps: Steps = Steps()
+    warmup: Warmup = Warmup()
+    publish: Publish = Publish()
+    checkpoints: Checkpoints = Checkpoints()
+    machine_usd_per_hour: Decimal = Field(default=Decimal("0.10"), ge=0)
+    """What an hour of the machine that trains costs."""

@@ -1,0 +1,196 @@
+"""Episodes to what one step learns from: strands, their advantages, and how much each token counts."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestra.errors import InputError
+from orchestra.traces.episode import Episode
+from training.advantages import ADVANTAGES
+from training.recipes import Learns, Recipe
+from training.samples import AGGREGATIONS, Batch, Floats, Strand, Trained, credit_rows, packed, strands, unpacked
+
+LOSSES_WITHOUT_CREDIT = {"imitation"}
+"""Losses that ask nobody how well it went."""
+SILENT = "episodes that taught nothing"
+"""As skips are counted: nobody learns from a turn of theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What one update of the optimiser learns from."""
+
+    strands: tuple[Strand, ...]
+    rows: Mapping[str, tuple[Batch, ...]]
+    """Agent -> its rows."""
+    weights: tuple[Floats, ...]
+    """`[N]` for each strand; each agent's sum to what its aggregation says."""
+    advantages: tuple[Floats, ...] | None
+    """`[N]` for each strand; `None` where the loss needs none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What one step learns from, dealt out among its updates."""
+
+    studies: tuple[Study, ...]
+    strands: tuple[Strand, ...]
+    skipped: Mapping[str, int]
+    """Turns and episodes that taught nothing, by reason."""
+    state: Any
+    """What the estimator of advantages keeps for the next step."""
+    read_tokens: int
+    """Tokens the network reads in one pass over all rows."""
+    strand_tokens: int
+    """Tokens of all strands, those of shared prefixes counted for each."""
+    flat: bool
+    """Whether no token has an advantage, so that nothing could be learnt."""
+
+
+def needs_credit(recipe: Recipe) -> bool:
+    """Whether it matters to the loss how well episodes went."""
+    return recipe.loss.name not in LOSSES_WITHOUT_CREDIT
+
+
+def teaching(recipe: Recipe) -> tuple[Trained, ...]:
+    """Which agent learns from which turns."""
+    rules = []
+    for name, agent in recipe.agents.items():
+        said = agent.learns
+        is_silent = said == Learns()
+        rules.append(
+            Trained(
+                agent=name,
+                nodes=said.nodes,
+                seats=said.seats,
+                teams=said.teams,
+                adapters=(name,) if is_silent else said.adapters,
+            )
+        )
+    return tuple(rules)
+
+
+def lesson(episodes: Sequence[Episode], recipe: Recipe, *, packs: bool, state: Any, seed: int) -> Lesson:
+    """What `episodes` teach.
+
+    Args:
+        packs: whether the network takes packed rows.
+        state: what the estimator kept from the step before.
+        seed: deals episodes out among updates.
+
+    Raises:
+        InputError: no turn of them is to be learnt from, or one cannot be.
+    """
+    how = recipe.steps
+    read = strands(
+        episodes,
+        teaching(recipe),
+        breaks=how.breaks,
+        without_ids=how.without_ids,
+        longest_tokens=how.longest_tokens or how.row_tokens,
+    )
+    if not read.strands:
+        agents = ", ".join(recipe.agents)
+        raise InputError(
+            f"none of {len(episodes)} episodes holds a turn that {agents} would learn from"
+            f"{_because(read.skipped)}; say with [agents.NAME.learns] which turns are theirs: nodes, seats, teams or "
+            "adapters, or every = true for every turn of a model"
+        )
+    advantages: tuple[Floats, ...] | None = None
+    if needs_credit(recipe):
+        advantages, state = _advantages(read.strands, episodes, recipe, state)
+    studies = tuple(
+        _study(
+            [read.strands[at] for at in dealt], [advantages[at] for at in dealt] if advantages else None, recipe, packs
+        )
+        for dealt in _dealt(read.strands, how.updates, seed)
+    )
+    rows = [row for study in studies for rows in study.rows.values() for row in rows]
+    silent = len(episodes) - len({strand.episode for strand in read.strands})
+    return Lesson(
+        studies=studies,
+        strands=read.strands,
+        skipped={**read.skipped, **({SILENT: silent} if silent else {})},
+        state=state,
+        read_tokens=sum(row.tokens for row in rows),
+        strand_tokens=sum(row.strand_tokens for row in rows),
+        flat=advantages is not None and not any(np.any(each) for each in advantages),
+    )
+
+
+def imitated(written: Sequence[Strand], recipe: Recipe, *, packs: bool, seed: int) -> Lesson:
+    """What demonstrations teach: strands whose every reply is to be imitated.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not written:
+        raise InputError("the demonstrations hold no reply that could be imitated; look at the warm-up's source")
+    studies = tuple(
+        _study([written[at] for at in dealt], None, recipe, packs)
+        for dealt in _dealt(written, recipe.steps.updates, seed)
+    )
+    rows = [row for study in studies for rows in study.rows.values() for row in rows]
+    return Lesson(
+        studies=studies,
+        strands=tuple(written),
+        skipped={},
+        state=None,
+        read_tokens=sum(row.tokens for row in rows),
+        strand_tokens=sum(row.strand_tokens for row in rows),
+        flat=False,
+    )
+
+
+def _because(skipped: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{count} {reason}' for reason, count in skipped.items())})" if skipped else ""
+
+
+def _advantages(
+    chosen: Sequence[Strand], episodes: Sequence[Episode], recipe: Recipe, state: Any
+) -> tuple[tuple[Floats, ...], Any]:
+    estimator = ADVANTAGES[recipe.credit.estimator]
+    if recipe.credit.options:
+        estimator = estimator.using(**recipe.credit.options)
+    credited = credit_rows(chosen, episodes)
+    per_turn, state = estimator(credited.rows, state)
+    spread = credited.spread(chosen, per_turn)
+    largest = recipe.credit.clip
+    return (spread if largest is None else tuple(np.clip(each, -largest, largest) for each in spread)), state
+
+
+def _dealt(chosen: Sequence[Strand], updates: int, seed: int) -> list[list[int]]:
+    """Places of strands, episodes kept whole, for each update; fewer updates where there are fewer episodes."""
+    ids = list(dict.fromkeys(strand.episode for strand in chosen))
+    if updates > 1:
+        ids = [ids[at] for at in np.random.default_rng(seed).permutation(len(ids))]
+    part = {episode: at % updates for at, episode in enumerate(ids)}
+    places: dict[int, list[int]] = defaultdict(list)
+    for at, strand in enumerate(chosen):
+        places[part[strand.episode]].append(at)
+    return [places[at] for at in sorted(places)]
+
+
+def _study(chosen: Sequence[Strand], advantages: Sequence[Floats] | None, recipe: Recipe, packs: bool) -> Study:
+    how = recipe.steps
+    options = {"longest_tokens": how.longest_tokens or how.row_tokens} if recipe.credit.aggregation == "dr-grpo" else {}
+    weights: list[Floats] = [np.zeros(0)] * len(chosen)
+    # Each agent's loss is a mean over its own tokens: what one agent says does not slow another down.
+    for agent in dict.fromkeys(strand.agent for strand in chosen):
+        places = [at for at, strand in enumerate(chosen) if strand.agent == agent]
+        for at, each in zip(
+            places, AGGREGATIONS[recipe.credit.aggregation]([chosen[at] for at in places], **options), strict=True
+        ):
+            weights[at] = each
+    rows: dict[str, list[Batch]] = defaultdict(list)
+    for row in packed(chosen, how.row_tokens) if packs else unpacked(chosen):
+        rows[row.agent].append(row)
+    return Study(
+        strands=tuple(chosen),
+        rows={agent: tuple(found) for agent, found in sorted(rows.items())},
+        weights=tuple(weights),
+        advantages=None if advantages is None else tuple(advantages),
+    )
