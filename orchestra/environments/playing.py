@@ -222,7 +222,7 @@ class _Game:
         told = seat.memories.setdefault("player", [Message(role="system", content=self.environment.role)])
         told.append(Message(role="user", content=seat.heard[-1]))
         agent = {names.OPERATION_NAME: names.INVOKE_AGENT, names.NODE: "player", names.NODE_KIND: "agent"}
-        chat = {names.OPERATION_NAME: names.CHAT, names.PROVIDER_NAME: "orchestra.demonstration"}
+        chat = {names.OPERATION_NAME: names.CHAT, names.PROVIDER_NAME: names.DEMONSTRATION}
         with (
             tracer.span(f"{names.INVOKE_AGENT} player", attributes=agent),
             tracer.span(f"{names.CHAT} demonstration", attributes=chat) as span,

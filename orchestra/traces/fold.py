@@ -80,10 +80,10 @@ def _episodes_of_run(run: _Run, contents: Contents) -> list[Episode]:
     found = [_episode(play, facts.about(play, alone=len(plays) == 1), contents) for play in plays]
     told = {play.episode_id for play in plays}
     for fact in run.facts:
-        started = fact.value.get("episode_id") if isinstance(fact.value, dict) else None
+        started = _episode_of(fact)
         if fact.name == names.FACT_START and started is not None and started not in told:
-            told.add(str(started))
-            found.append(_never_ended(run.run_id, str(started), fact))
+            told.add(started)
+            found.append(_never_ended(run.run_id, started, fact))
     starts = [fact for fact in run.facts if fact.name == names.FACT_START]
     if not found and starts and not any(span.parent_id is None for span in run.spans):
         found.append(_never_ended(run.run_id, run.run_id, starts[0]))
@@ -117,10 +117,17 @@ def _last_attempt(run: _Run, episode_id: str, group: list[SpanRecord]) -> _Play:
         root = max(outermost, key=lambda span: span.end_ns)
         spans = [span for span in group if any(around is root for around in play.upwards(span))]
         return _Play(run.run_id, episode_id, spans, root, foreign=False, everything=everything)
-    starts = [fact.at for fact in run.facts if fact.name == names.FACT_START]
+    # Of the run, not of its episodes: others begin while this one is under way.
+    starts = [fact.at for fact in run.facts if fact.name == names.FACT_START and _episode_of(fact) is None]
     since = max(starts, default=0.0) * 1e9
     recent = [span for span in group if span.start_ns >= since] or group
     return _Play(run.run_id, episode_id, recent, None, foreign=False, everything=everything)
+
+
+def _episode_of(fact: Fact) -> str | None:
+    """The episode a fact names; `None` where it is about a run or a span."""
+    named = fact.value.get("episode_id") if isinstance(fact.value, dict) else None
+    return named if isinstance(named, str) else None
 
 
 class _Told:
@@ -131,10 +138,10 @@ class _Told:
         self._by_span: dict[str, list[tuple[int, Fact]]] = {}
         self._by_episode: dict[str, list[tuple[int, Fact]]] = {}
         for number, fact in enumerate(facts):
-            named = fact.value.get("episode_id") if isinstance(fact.value, dict) else None
+            named = _episode_of(fact)
             if fact.span_id is not None:
                 self._by_span.setdefault(fact.span_id, []).append((number, fact))
-            if isinstance(named, str):
+            if named is not None:
                 self._by_episode.setdefault(named, []).append((number, fact))
             if fact.span_id is None and named is None:
                 self._whole_run.append((number, fact))

@@ -117,6 +117,9 @@ ADDED: Final = frozenset({TOKEN_IDS, TOKEN_IDS_MISSING, CALL, REDACTED})
 INHERITED: Final = (EPISODE_ID, SEAT, NODE, ROUND, STEP, STATE_KEY)
 """Attributes a span takes from its parent, so that a span whose parent never ended still knows where it belongs."""
 
+DEMONSTRATION: Final = "orchestra.demonstration"
+"""Provider of turns that a program wrote down for imitation: nobody sampled them."""
+
 # Names of facts.
 FACT_START: Final = "start"
 """A run began, or (value with `episode_id`) an episode did."""

@@ -7,17 +7,15 @@ and it is given with those alone, so whoever learns from it learns from nothing 
 import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError, field_validator, model_validator
 
 from graphs.model import Value
 from orchestra.errors import InputError
 from orchestra.plugins import closest
+from orchestra.traces import names
 from orchestra.traces.episode import Episode, Transcript
-
-DEMONSTRATED: Final = "orchestra.demonstration"
-"""Provider of turns that a program wrote for imitation; no model sampled them."""
 
 
 class Filters(Value):
@@ -224,7 +222,7 @@ def called(model: str | None) -> tuple[str, ...]:
 
 def _teaches(look: Look, transcript: Transcript, filters: Filters) -> bool:
     """Whether a model spoke; in an episode that failed, whether anything of it was captured, too."""
-    spoke = any(filters.demonstrations or turn.provider != DEMONSTRATED for turn in transcript.turns)
+    spoke = any(filters.demonstrations or turn.provider != names.DEMONSTRATION for turn in transcript.turns)
     return spoke and (look.episode.error is None or look.captured)
 
 

@@ -172,6 +172,17 @@ def test_the_spans_of_a_play_whose_root_never_ended_are_put_together(tracer, sto
     assert episode.latency_seconds is None
 
 
+def test_a_killed_episode_keeps_what_was_said_before_another_one_began(tracer, store):
+    store.post(RunRecord("r", "evaluate", 5.0))
+    outer = workflow(tracer, "one")
+    outer.__enter__()
+    chat(tracer, "a", "4")
+    store.post(Fact("r", None, "start", {"episode_id": "two", "task_id": "t2"}, "orchestra", 9e9))
+    (one,) = [episode for episode in folded(store) if episode.episode_id == "one"]
+    outer.__exit__(None, None, None)
+    assert [turn.reply for turn in one.turns] == ["4"]
+
+
 def test_what_a_resumed_run_played_again_counts_once(tracer, store):
     with tracer.span("attempt"):
         cut = workflow(tracer)
