@@ -269,6 +269,8 @@ class LitellmModel:
                     await answer.aclose()
         yield self._completion(reply, request, time.perf_counter() - began)
 
+    meeting = None
+
     async def meet(self) -> None:
         """Nothing is left to learn."""
 

@@ -45,6 +45,7 @@ class LocalModel:
 
     provider = "orchestra.local"
     external = False
+    meeting = None
 
     def __init__(self, name: str, opened: Opened, price: Price, release: Callable[[], None]) -> None:
         self.name = name
