@@ -119,4 +119,6 @@ def _show(composition: "Composition", as_json: bool) -> None:
     if composition.ran_out:
         errors().print(f"the search budget ran out: {composition.ran_out}", style="red", markup=False)
         errors().print(f"go on with a larger one: --resume {composition.run_id}", style="red", markup=False)
+    elif composition.forecast is not None and composition.actual is not None:
+        errors().print(composition.forecast.verdict(composition.actual), style="dim", markup=False)
     errors().print(f"orchestra traces show {composition.run_id}", style="dim", markup=False)
