@@ -21,7 +21,7 @@ from orchestra.errors import ModelError, ToolError
 from orchestra.execution.admission import Admission, Turnstiles
 from orchestra.execution.allowances import paid
 from orchestra.execution.asking import Reply, Telling, last, list_price, most_tokens, worst_case
-from orchestra.execution.call_spans import answered, asked, failed, show_request
+from orchestra.execution.call_spans import IN_PROCESS, answered, asked, failed, show_request
 from orchestra.execution.digests import code_digest, request_digest, tool_digest
 from orchestra.execution.people import KIND, Question, ask
 from orchestra.execution.recording import Recording
@@ -128,7 +128,7 @@ class Calls:
         attributes: Mapping[str, str | int],
         place: _Place,
     ) -> Reply:
-        kind = "client" if model.external else "internal"
+        kind = "internal" if model.provider in IN_PROCESS else "client"
         with self.tracer.span(f"chat {model.name}", kind=kind, attributes=asked(model, request, attributes)) as span:
             show_request(span, request)
             try:
