@@ -91,17 +91,11 @@ def compose_command(
 def _composed(problem: "Problem", **chosen: Any) -> "Composition":
     """Compose with progress on the screen; interrupted, say how to go on."""
     from composers.composing import compose
-    from orchestra.cli.progress import bars
+    from orchestra.cli.progress import bars, resumable
     from orchestra.execution.runner import run_sync
 
-    begun: list[str] = []
-    try:
-        with bars() as on_start:
-            return run_sync(compose(problem, on_start=on_start, on_run=begun.append, **chosen))
-    except KeyboardInterrupt:
-        for run_id in begun:
-            errors().print(f"nothing is lost; go on with the same command and --resume {run_id}", markup=False)
-        raise
+    with resumable() as on_run, bars() as on_start:
+        return run_sync(compose(problem, on_start=on_start, on_run=on_run, **chosen))
 
 
 def _foretell(problem: "Problem", as_json: bool) -> int:
@@ -125,4 +119,6 @@ def _show(composition: "Composition", as_json: bool) -> None:
     if composition.ran_out:
         errors().print(f"the search budget ran out: {composition.ran_out}", style="red", markup=False)
         errors().print(f"go on with a larger one: --resume {composition.run_id}", style="red", markup=False)
+    elif composition.forecast is not None and composition.actual is not None:
+        errors().print(composition.forecast.verdict(composition.actual), style="dim", markup=False)
     errors().print(f"orchestra traces show {composition.run_id}", style="dim", markup=False)

@@ -23,7 +23,7 @@ from orchestra.benchmarks.tasks import Task
 from orchestra.errors import BudgetError, InputError, UnknownPrice
 from orchestra.evaluation.certificate import IDENTITY, RETRIEVAL, write_certificate
 from orchestra.execution.forecast import Forecast
-from orchestra.execution.foresight import keep_forecast
+from orchestra.execution.foresight import came_to, keep_forecast
 from orchestra.execution.recording import store_for
 from orchestra.execution.runtime import Runtime
 from orchestra.execution.settings import STATE_PRICE, opened_model
@@ -78,7 +78,7 @@ async def compose(
         async with _runtime(problem, opened, cap, resume) as runtime:
             _refuse_early(problem, runtime)
             on_run(runtime.run_id)
-            keep_forecast(runtime, lambda: foresee(problem, runtime.model(problem.settings.model)))
+            foreseen = keep_forecast(runtime, lambda: foresee(problem, runtime.model(problem.settings.model)))
             search = Search(problem=problem, runtime=runtime, on_start=on_start, started=moment(runtime, "started"))
             ledger = search.open_purse("search", None if cap is None else int(cap * SEARCH_SHARE))
             try:
@@ -90,6 +90,7 @@ async def compose(
                 ) from short
             made = made.with_(run_id=runtime.run_id, graph=_with_inventory(made.graph, problem.inventory, out))
             certified = await certify(made, search, *await _rivals(search))
+            certified = certified.with_(forecast=foreseen, actual=came_to(runtime))
         return certified.with_(written=_write(certified, out, reports))
 
 

@@ -13,6 +13,7 @@ from orchestra.agents.inventory import Inventory
 from orchestra.benchmarks.tasks import Task
 from orchestra.evaluation.certificate import Certificate, Optimum, Trial
 from orchestra.evaluation.outcomes import Arm
+from orchestra.execution.forecast import Actual, Forecast
 from orchestra.ledger import Ledger
 
 
@@ -38,6 +39,10 @@ class Composition:
     ran_out: str | None = None
     """What the search budget ran out on; `None` when it did not."""
     written: tuple[Path, ...] = ()
+    forecast: Forecast | None = None
+    """What was foreseen when the search began."""
+    actual: Actual | None = None
+    """What it came to, certificate and all."""
 
     def with_(self, **changes: Any) -> "Composition":
         """This composition with some fields changed."""
@@ -51,6 +56,7 @@ class Composition:
             "equipment_usd": str(self.equipment_usd),
             "ran_out": self.ran_out,
             "written": [str(path) for path in self.written],
+            "forecast": self.forecast.against(self.actual) if self.forecast and self.actual else None,
             "team": to_json(self.graph),
             "certificate": None if self.certificate is None else self.certificate.model_dump(mode="json"),
         }

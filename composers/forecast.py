@@ -48,9 +48,12 @@ def foresee(problem: Problem, model: Model) -> Forecast:
     cash = None
     if model.price is not None:
         ends = zip(
-            (read.lower, read.expected, read.upper), (written.lower, written.expected, written.upper), strict=True
+            (read.lower, read.expected, read.upper),
+            (written.lower, written.expected, written.upper),
+            (fewest, likely.calls, most.calls),
+            strict=True,
         )
-        cash = _ordered(*(model.price.cost(*end) for end in ends))
+        cash = _ordered(*(model.price.cost(*end, calls=calls) for *end, calls in ends))
     return Forecast(
         model_calls=_ordered(fewest, likely.calls, most.calls),
         tool_calls=_ordered(0, likely.plays * tools[0], most.plays * tools[1] + most.calls),

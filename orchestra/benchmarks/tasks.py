@@ -20,7 +20,7 @@ from orchestra.benchmarks.scorers import SCORERS, score, target_problem
 from orchestra.errors import InputError
 from orchestra.plugins import closest
 
-__all__ = ["SCORERS", "Split", "Task", "of_split", "read_tasks", "score", "split_of", "tasks_hash"]
+__all__ = ["SCORERS", "Split", "Task", "of_split", "question", "read_tasks", "score", "split_of", "tasks_hash"]
 
 SCHEMA_VERSION = 1
 """Version of the task file this module reads."""
@@ -90,6 +90,17 @@ def read_tasks(path: Path | str) -> tuple[Task, ...]:
     if mistakes:
         raise InputError(_told(str(path), mistakes))
     return tuple(tasks)
+
+
+def question(text: str) -> Task:
+    """The one task of a run that is given a question instead of a task file.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if not text:
+        raise InputError("the question is empty; give one, as in: orchestra run team.yaml 'What is 61 * 65?'")
+    return Task(id="question", input=text)
 
 
 def split_of(task: Task) -> Split:

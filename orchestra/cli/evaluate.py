@@ -50,12 +50,12 @@ def evaluate_command(
 
 
 def _evaluated(teams: "list[Path]", asked: "tuple[Task, ...]", **chosen: Any) -> "Evaluation":
-    from orchestra.cli.progress import bars
+    from orchestra.cli.progress import bars, resumable
     from orchestra.evaluation.sweep import evaluate
     from orchestra.execution.runner import run_sync
 
-    with bars() as on_start:
-        return run_sync(evaluate(teams, asked, on_start=on_start, **chosen))
+    with resumable() as on_run, bars() as on_start:
+        return run_sync(evaluate(teams, asked, on_run=on_run, on_start=on_start, **chosen))
 
 
 def _document(evaluation: "Evaluation") -> dict[str, object]:
@@ -127,6 +127,7 @@ def _show(evaluation: "Evaluation") -> None:
     console().print(table)
     if evaluation.ran_out:
         errors().print(f"the budget ran out: {evaluation.ran_out}", style="red", markup=False)
+        errors().print(f"go on with more of what ran out and --resume {evaluation.run_id}", markup=False)
     else:
         errors().print(evaluation.forecast.verdict(evaluation.actual), style="dim", markup=False)
     paid = show_usd(evaluation.paid_nano)

@@ -17,6 +17,7 @@ def proxy_command(
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8100,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    redact: options.Redact = None,
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -36,4 +37,5 @@ def proxy_command(
         print(f"OTEL_EXPORTER_OTLP_ENDPOINT={proxy.otlp_url}", flush=True)
         print(f"{upstream} is behind it; Ctrl-C ends it; orchestra traces show {proxy.run_id}", file=sys.stderr)
 
-    asyncio.run(serve(upstream, store=store, host=host, port=port, tell=tell))
+    clean = options.stated_redactor(redact or ())
+    asyncio.run(serve(upstream, store=store, host=host, port=port, tell=tell, redact=clean))

@@ -59,12 +59,12 @@ def run_command(
 
 
 def _asked(text: str | None, tasks: Path | None) -> "Sequence[Task]":
-    from orchestra.benchmarks.tasks import Task, read_tasks
+    from orchestra.benchmarks.tasks import question, read_tasks
     from orchestra.errors import InputError
 
     if (text is None) == (tasks is None):
         raise InputError("give either a question or --tasks FILE, as in: orchestra run team.yaml 'What is 61 * 65?'")
-    return read_tasks(tasks) if tasks is not None else (Task(id="question", input=text or ""),)
+    return read_tasks(tasks) if tasks is not None else (question(text or ""),)
 
 
 def _foreseen(
@@ -81,22 +81,17 @@ def _foreseen(
 def _answered(team: Path, asked: "Sequence[Task]", *, watched: bool, **chosen: Any) -> "Answered":
     """Answer with what is going on on the screen; interrupted, say how to go on."""
     from orchestra.cli.live import live
-    from orchestra.cli.progress import bars
+    from orchestra.cli.progress import bars, resumable
     from orchestra.execution.runner import answer, run_sync
 
-    begun: list[str] = []
-    try:
+    with resumable() as on_run:
         if not watched or not errors().is_terminal:
-            return run_sync(answer(team, asked, on_run=begun.append, **chosen))
+            return run_sync(answer(team, asked, on_run=on_run, **chosen))
         if len(asked) == 1:
             with live() as listener:
-                return run_sync(answer(team, asked, on_run=begun.append, listener=listener, **chosen))
+                return run_sync(answer(team, asked, on_run=on_run, listener=listener, **chosen))
         with bars() as on_start:
-            return run_sync(answer(team, asked, on_run=begun.append, on_start=on_start, **chosen))
-    except KeyboardInterrupt:
-        for run_id in begun:
-            errors().print(f"nothing is lost; go on with the same command and --resume {run_id}", markup=False)
-        raise
+            return run_sync(answer(team, asked, on_run=on_run, on_start=on_start, **chosen))
 
 
 _OF_ONE_ATTEMPT = ("--resume", "--answer", "--record", "--replay")
@@ -134,6 +129,8 @@ def _show(answered: "Answered", onward: str | None) -> None:
             errors().print(f"{row.task_id}: went on without {fault}", style="yellow", markup=False)
     if onward is not None:
         _show_questions(answered, onward)
+    elif answered.ran_out:
+        errors().print(f"go on with more of what ran out and --resume {answered.run_id}", markup=False)
     errors().print(answered.footer(), style="dim", markup=False)
 
 

@@ -163,6 +163,7 @@ async def evaluate(
     store: str | Path | None = None,
     seed: int = 0,
     resume: str | None = None,
+    on_run: Callable[[str], None] = lambda run_id: None,
     on_start: Callable[[str, int], Callable[[], None]] = lambda name, total: lambda: None,
 ) -> Evaluation:
     """Every team on every task, compared in pairs with the first.
@@ -170,6 +171,7 @@ async def evaluate(
     Args:
         samples: independent samples per task; their scores are averaged.
         max_cost_usd: most the calls may cost together; required where a model costs money outside this machine.
+        on_run: told the run's id when it begins.
         on_start: called with a team's name and its number of tasks; what it returns is called after each task.
 
     Raises:
@@ -178,11 +180,7 @@ async def evaluate(
     settings = settings or Settings()
     opened_teams = [(_name(team, number), *open_team(team)) for number, team in enumerate(teams, 1)]
     folders = [folder for _, _, folder in opened_teams if folder is not None]
-    if not tasks:
-        raise InputError("there is no task to evaluate on; name another file or --split")
-    unscored = [task.id for task in tasks if task.target is None]
-    if unscored:
-        raise InputError(f"evaluation needs a target on every task; {unscored[0]!r} has none ({len(unscored)} in all)")
+    _check_targets(tasks)
     asked = {"teams": [content_hash(graph) for _, graph, _ in opened_teams], "samples": samples}
     inputs = {**asked, "tasks": tasks_hash(tasks), "seed": seed, **settings.inputs()}
     cap = None if max_cost_usd is None else nano(max_cost_usd)
@@ -197,6 +195,7 @@ async def evaluate(
             inputs=inputs,
             resume=resume,
         ) as runtime:
+            on_run(runtime.run_id)
             for _, graph, folder in opened_teams:
                 runtime.prepare(graph, folder)
             runtime.refuse_uncapped("--max-cost")
@@ -223,6 +222,14 @@ async def evaluate(
                 forecast=forecast,
                 actual=came_to(runtime),
             )
+
+
+def _check_targets(tasks: Sequence[Task]) -> None:
+    if not tasks:
+        raise InputError("there is no task to evaluate on; name another file or --split")
+    unscored = [task.id for task in tasks if task.target is None]
+    if unscored:
+        raise InputError(f"evaluation needs a target on every task; {unscored[0]!r} has none ({len(unscored)} in all)")
 
 
 def planned(teams: Sequence[AgentGraph | str | Path], tasks: Sequence[Task], samples: int = 1) -> list[Plan]:

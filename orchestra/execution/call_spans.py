@@ -10,6 +10,9 @@ from orchestra.traces.messages import input_messages, output_messages
 from orchestra.traces.records import Attribute
 from orchestra.traces.spans import Span
 
+IN_PROCESS = frozenset({"orchestra.local", "scripted"})
+"""Providers whose models run in this process; the convention calls every other call a client's, on this machine too."""
+
 
 def asked(model: Model, request: Request, attributes: Mapping[str, str | int]) -> dict[str, Attribute]:
     """Attributes a chat span begins with."""

@@ -17,11 +17,11 @@ from typing import Any
 from graphs import Tool
 from orchestra.agents.mcp_config import PREFIX
 from orchestra.agents.tools import ToolPool
-from orchestra.errors import ToolError
+from orchestra.errors import ModelError, ToolError
 from orchestra.execution.admission import Admission, Turnstiles
 from orchestra.execution.allowances import paid
 from orchestra.execution.asking import Reply, Telling, last, list_price, most_tokens, worst_case
-from orchestra.execution.call_spans import answered, asked, failed, show_request
+from orchestra.execution.call_spans import IN_PROCESS, answered, asked, failed, show_request
 from orchestra.execution.digests import code_digest, request_digest, tool_digest
 from orchestra.execution.people import KIND, Question, ask
 from orchestra.execution.recording import Recording
@@ -128,7 +128,7 @@ class Calls:
         attributes: Mapping[str, str | int],
         place: _Place,
     ) -> Reply:
-        kind = "client" if model.external else "internal"
+        kind = "internal" if model.provider in IN_PROCESS else "client"
         with self.tracer.span(f"chat {model.name}", kind=kind, attributes=asked(model, request, attributes)) as span:
             show_request(span, request)
             try:
@@ -148,7 +148,7 @@ class Calls:
 
     async def _reply(self, model: Model, request: Request, key: str, ledger: Ledger, place: _Place) -> Reply:
         if model.name not in self._introduced:
-            await self._meet(model, ledger)
+            await self._meet(model, key, ledger)
         cache_key = completion_key(model, request) if self.use_cache else None
         reply = self._remembered(model, request, cache_key, key)
         if reply is None:
@@ -160,13 +160,29 @@ class Calls:
             )
         return reply
 
-    async def _meet(self, model: Model, ledger: Ledger) -> None:
-        """Have a model learn what it must know of its server before it is asked, and pay for that."""
-        took = await with_retries(lambda attempt: model.meet(), policy=self.retry, rng=self.rng, sleep=asyncio.sleep)
+    async def _meet(self, model: Model, key: str, ledger: Ledger) -> None:
+        """Have a model learn what it must know of its server; the call that asks first pays what that takes of it."""
+
+        async def met(attempt: int) -> None:
+            most, price = model.meeting, model.price
+            if most is None or price is None:
+                await model.meet()
+                return
+            reservation = await ledger.reserve(price.cost(most.input_tokens, most.output_tokens), key)
+            try:
+                await self.store.flush()
+                took = await model.meet()
+            except BaseException as failure:
+                refused = isinstance(failure, ModelError) and failure.served is False
+                (ledger.release if refused else ledger.unknown)(reservation)
+                raise
+            if took is None:  # another call was quicker
+                ledger.release(reservation)
+            else:
+                ledger.settle(reservation, price.cost(took.input_tokens, took.output_tokens))
+
+        await with_retries(met, policy=self.retry, rng=self.rng, sleep=asyncio.sleep)
         self._introduced.add(model.name)
-        if took is not None and model.price is not None:
-            cost = model.price.cost(took.input_tokens, took.output_tokens)
-            ledger.settle(await ledger.reserve(cost, f"getting to know {model.name}"), cost)
 
     def _remembered(self, model: Model, request: Request, cache_key: str | None, key: str) -> Reply | None:
         done = self._journalled(model, request, key)

@@ -1,8 +1,9 @@
 """A team inside somebody else's LangGraph application: a compiled graph over messages, to be added as a node.
 
 ```python
-async with Store.open("runs.sqlite") as store, Runtime.opened("run", store=store, settings=Settings()) as runtime:
-    builder.add_node("team", to_langgraph("team.yaml", runtime))
+with Store.open("runs.sqlite") as store:
+    async with Runtime.opened("run", store=store, settings=Settings()) as runtime:
+        builder.add_node("team", to_langgraph("team.yaml", runtime))
 ```
 
 The team hears the last message and adds one of its own, the same that `orchestra run` would print. Its calls are paid,

@@ -161,7 +161,7 @@ def _weighed(
         read += tokens[0]
         written += tokens[1]
         if seat.model.price is not None:
-            cost = seat.model.price.cost(round(tokens[0]), round(tokens[1]))
+            cost = seat.model.price.cost(round(tokens[0]), round(tokens[1]), calls=max(1, round(plays * count.calls)))
             if end == 2:  # each call is rounded up, and some are paid twice
                 cost = round(cost * (1 + RETRIED * seat.model.external)) + round(plays * count.calls)
             nano += cost

@@ -21,6 +21,8 @@ from graphs import AgentGraph, Channel, RouterNode, Tool, ToolNode, check
 from orchestra.errors import InputError
 
 START, END = "__start__", "__end__"
+ADDED_UP = "_add_messages"
+"""Name of the function by which LangGraph's `MessagesState` adds messages to those before."""
 
 
 def from_langgraph(application: Any, *, name: str = "team", rounds: int = 25) -> AgentGraph:
@@ -57,17 +59,32 @@ def only_messages(builder: Any) -> Iterator[str]:
         yield f"state: {channel!r} is kept besides `messages`; put what it holds into messages"
     if "messages" not in builder.channels:
         yield "state: it has no `messages`; build it over MessagesState"
+    elif getattr(getattr(builder.channels["messages"], "operator", None), "__name__", "") != ADDED_UP:
+        yield "state: its `messages` are not added up by `add_messages`, so a node may hear others; use MessagesState"
     for managed in sorted(builder.managed):
         yield f"state: {managed!r} is managed by LangGraph; drop it"
 
 
 def functions_are_importable(builder: Any) -> Iterator[str]:
     """Nodes and conditions that no other process could import."""
+    for what, runnable in _functions_of(builder):
+        yield from _unimportable(what, runnable)
+
+
+def functions_take_the_state_alone(builder: Any) -> Iterator[str]:
+    """Nodes and conditions that LangGraph hands something besides the state."""
+    for what, runnable in _functions_of(builder):
+        for handed in sorted(getattr(runnable, "func_accepts", None) or ()):
+            yield f"{what}: it takes {handed!r} besides the state, which nobody hands it here; drop the parameter"
+
+
+def _functions_of(builder: Any) -> Iterator[tuple[str, Any]]:
+    """Every node and condition: what it is called, and what LangGraph made of its function."""
     for node_id, spec in builder.nodes.items():
-        yield from _unimportable(f"node {node_id!r}", spec.runnable)
+        yield f"node {node_id!r}", spec.runnable
     for source, branches in builder.branches.items():
         for branch_name, branch in branches.items():
-            yield from _unimportable(f"condition {branch_name!r} after {source!r}", branch.path)
+            yield f"condition {branch_name!r} after {source!r}", branch.path
 
 
 def nodes_are_plain(builder: Any) -> Iterator[str]:
@@ -102,6 +119,7 @@ def conditions_name_nodes(builder: Any) -> Iterator[str]:
 RULES: tuple[Callable[[Any], Iterator[str]], ...] = (
     only_messages,
     functions_are_importable,
+    functions_take_the_state_alone,
     nodes_are_plain,
     conditions_name_nodes,
 )

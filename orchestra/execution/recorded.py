@@ -17,11 +17,10 @@ Line = dict[str, Any]
 
 
 def described(model: Model) -> dict[str, Any]:
-    """What a run asks of a model besides replies, as JSON values."""
+    """What a run asks of a model besides replies, as JSON values, without its fingerprint, which a server tells."""
     return {
         "name": model.name,
         "provider": model.provider,
-        "fingerprint": model.fingerprint,
         "external": model.external,
         "price": None if model.price is None else asdict(model.price),
         "capabilities": asdict(model.capabilities),
@@ -36,10 +35,12 @@ class RecordedModel:
         line: as `described` wrote it.
     """
 
+    meeting = None
+
     def __init__(self, name: str, line: Mapping[str, Any]) -> None:
         self.name = str(line.get("name", name))
         self.provider = str(line["provider"])
-        self.fingerprint = str(line["fingerprint"])
+        self.fingerprint = str(line.get("fingerprint", ""))
         self.external = bool(line["external"])
         self.price = None if line["price"] is None else Price(**line["price"])
         self.capabilities = Capabilities(**line["capabilities"])

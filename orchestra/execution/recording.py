@@ -66,7 +66,8 @@ class Recorder:
             raise InputError(f"{str(path)!r} exists already; name another file with --record, or remove it") from None
         except OSError as cause:
             raise InputError(f"{str(path)!r} cannot be written: {cause}; name another file with --record") from cause
-        self._models: set[str] = set()
+        self._models: dict[str, Model] = {}
+        self._described: set[str] = set()
         self._reserved: dict[str, int] = {}
         self._booked: dict[str, list[list[object]]] = {}
         self.run_id: str | None = None
@@ -100,22 +101,22 @@ class Recorder:
         return ledger
 
     def model(self, name: str, opened: Callable[[], Model]) -> Model:
-        """The model called `name`, and what it is."""
-        model = opened()
-        self._describe(name, model)
+        """The model called `name`, and what is known of it before it was met."""
+        self._models[name] = model = opened()
+        self._write(model=name, **described(model))
         return model
 
     async def completed(
         self, model: Model, request: Request, key: str, ledger: Ledger, ask: Callable[[], Awaitable[Reply]]
     ) -> Reply:
         """What `ask` says, written down, however it ends."""
-        self._describe(model.name, model)
         asked = request_parts(model.name, request)
         try:
             reply = await ask()
         except BaseException as error:
             self._write(call=key, asked=asked, booked=self._bookings(key), **error_record(error))
             raise
+        self._describe(model)
         self._write(
             call=key,
             asked=asked,
@@ -157,10 +158,12 @@ class Recorder:
         self._write(note=name, value=value)
         return value
 
-    def _describe(self, name: str, model: Model) -> None:
-        if name not in self._models:
-            self._models.add(name)
-            self._write(model=name, **described(model))
+    def _describe(self, model: Model) -> None:
+        """Write what a model is once it has answered: a server that was not met would be asked here, and all wait."""
+        name = next((name for name, opened in self._models.items() if opened is model), model.name)
+        if name not in self._described:
+            self._described.add(name)
+            self._write(model=name, **described(model), fingerprint=model.fingerprint)
 
     def _note_booking(self, entry: Entry) -> None:
         if entry.event == "reserve":

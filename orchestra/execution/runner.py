@@ -12,7 +12,7 @@ from graphs import AgentGraph
 from graphs.identity import content_hash
 from graphs.serialisation import read
 from orchestra.benchmarks.scorers import check_scorers
-from orchestra.benchmarks.tasks import Task, tasks_hash
+from orchestra.benchmarks.tasks import Task, question, tasks_hash
 from orchestra.errors import InputError, Paused
 from orchestra.execution.answered import Answered, Row
 from orchestra.execution.ending import PAUSED
@@ -30,9 +30,6 @@ from orchestra.traces.store import Store
 __all__ = ["Answered", "Row", "answer", "open_team", "run", "run_sync", "runtime_episodes"]
 
 Result = TypeVar("Result")
-
-QUESTION = "question"
-"""Id of the one task of a run that was given a question instead of a task file."""
 
 
 async def run(
@@ -66,7 +63,7 @@ async def run(
         InputError: the team cannot run, or something it needs is missing; nothing was spent.
     """
     settings = settings or Settings()
-    task = Task(id=QUESTION, input=text)
+    task = question(text)
     graph, folder = open_team(team, folder)
     with store_for(store, settings) as opened:
         given = _Given(graph, (task,), settings, folder, max_cost_usd, seed, resume, answers)
@@ -193,7 +190,7 @@ def open_team(team: AgentGraph | str | Path, folder: Path | None = None) -> tupl
     if not inventory.is_file():
         raise InputError(
             f"team {str(path)!r} was composed from {graph.provenance.inventory!r}, which is not there; "
-            f"keep the team file where it can find its inventory, or give the folder of its tools with --tools"
+            f"keep the team file where it can find its inventory (in Python: give `folder`, where its tools are)"
         )
     return graph, inventory.parent
 

@@ -31,9 +31,14 @@ class Price:
     """Nano-USD for 1,000,000 tokens of replies."""
     source: str
     """Where the figures come from and of which day, for the certificate."""
+    long_prompt_tokens: int | None = None
+    """A call whose prompt has more tokens costs the two prices below, its reply too; `None` means no prompt does."""
+    long_input_nano_per_million: int = 0
+    long_output_nano_per_million: int = 0
 
     def __post_init__(self) -> None:
-        for amount in (self.input_nano_per_million, self.output_nano_per_million):
+        long = (self.long_input_nano_per_million, self.long_output_nano_per_million)
+        for amount in (self.input_nano_per_million, self.output_nano_per_million, *long):
             if type(amount) is not int:
                 raise TypeError(f"a price is an integer in nano-USD per million tokens, got {amount!r}")
             if amount < 0:
@@ -81,8 +86,8 @@ class Price:
 
         return cls(for_a_million(input_tokens_per_second), for_a_million(output_tokens_per_second), source)
 
-    def cost(self, input_tokens: int, output_tokens: int) -> int:
-        """Nano-USD of one call, rounded up once.
+    def cost(self, input_tokens: int, output_tokens: int, *, calls: int = 1) -> int:
+        """Nano-USD of one call, or of `calls` calls alike together, rounded up once.
 
         >>> Price.per_million("0.15", "0.60", source="example").cost(1_000, 500)
         450000
@@ -92,5 +97,8 @@ class Price:
         """
         if input_tokens < 0 or output_tokens < 0:
             raise ValueError(f"tokens are counted from zero, got {input_tokens=}, {output_tokens=}")
-        owed = input_tokens * self.input_nano_per_million + output_tokens * self.output_nano_per_million
+        read, write = self.input_nano_per_million, self.output_nano_per_million
+        if self.long_prompt_tokens is not None and input_tokens > calls * self.long_prompt_tokens:
+            read, write = self.long_input_nano_per_million, self.long_output_nano_per_million
+        owed = input_tokens * read + output_tokens * write
         return -(-owed // _MILLION)

@@ -84,7 +84,8 @@ def measure(run: Run, batch: int, *, seconds: float = 4.0) -> tuple[float, float
     """Tokens per second read and written with `batch` requests at once.
 
     A small trial run sizes the measurement, so that a slow model is measured briefly instead of exactly. Reading is
-    timed with replies of one token; writing is what longer replies take beyond that.
+    timed with replies of one token; writing is what longer replies take beyond that. No token is written faster than
+    one is read: a measurement that says so was disturbed, and its price of replies would be next to nothing.
 
     Args:
         run: answers requests; must not stop early.
@@ -98,7 +99,7 @@ def measure(run: Run, batch: int, *, seconds: float = 4.0) -> tuple[float, float
     reply_tokens = max(3, int(REPLY_TOKENS * scale))
     read_seconds = max(run(batch, prompt_tokens, 1), 1e-6)
     both_seconds = run(batch, prompt_tokens, reply_tokens)
-    write_seconds = max(both_seconds - read_seconds, 1e-6)
+    write_seconds = max(both_seconds - read_seconds, read_seconds * (reply_tokens - 1) / prompt_tokens)
     return batch * prompt_tokens / read_seconds, batch * (reply_tokens - 1) / write_seconds
 
 

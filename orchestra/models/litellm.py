@@ -31,6 +31,7 @@ from orchestra import plugins
 from orchestra.errors import InputError, MissingExtra, ModelError
 from orchestra.ledger import Price
 from orchestra.models.litellm_errors import model_error
+from orchestra.models.litellm_prices import listed_price
 from orchestra.models.litellm_wire import REASONS, Reply, reported_usage, wire_messages, wire_tools
 from orchestra.models.protocol import Capabilities, Completion, Delta, Request
 
@@ -140,7 +141,7 @@ def open_litellm(
         if machine_usd_per_hour is not None and speeds[0] is not None and speeds[1] is not None:
             price = Price.from_speed(machine_usd_per_hour, speeds[0], speeds[1], source="machine price and speed given")
     elif price is None:
-        price = _listed_price(facts)
+        price = listed_price(facts)
     context = facts.get("max_input_tokens")
     capabilities = Capabilities(
         logprobs=processed_logprobs and "logprobs" in parameters,
@@ -269,6 +270,8 @@ class LitellmModel:
                     await answer.aclose()
         yield self._completion(reply, request, time.perf_counter() - began)
 
+    meeting = None
+
     async def meet(self) -> None:
         """Nothing is left to learn."""
 
@@ -355,21 +358,6 @@ def _facts(name: str, provider: str) -> dict[str, Any]:
         if isinstance(entry, dict) and entry.get("litellm_provider") == provider:
             return cast("dict[str, Any]", entry)
     return {}
-
-
-def _listed_price(facts: dict[str, Any]) -> Price | None:
-    per_token = [facts.get("input_cost_per_token"), facts.get("output_cost_per_token")]
-    if any(cost is None for cost in per_token):
-        return None
-    # `repr` of the list's float is the decimal its authors wrote; the long-context and cache tiers are left out.
-    read, write = (Decimal(repr(cost)) * 1_000_000 for cost in per_token)
-    return Price.per_million(read, write, source=f"LiteLLM {_version()} price list")
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("litellm")
 
 
 def _is_loopback(api_base: str | None) -> bool:

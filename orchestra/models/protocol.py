@@ -170,6 +170,11 @@ class Model(Protocol):
         """Whether a call costs money outside this machine."""
         ...
 
+    @property
+    def meeting(self) -> Usage | None:
+        """Most tokens that `meet` would take of the model now; `None` means none."""
+        ...
+
     def prompt_tokens_bound(self, request: Request) -> int:
         """An upper bound of the prompt's tokens: exact where the tokenizer is at hand."""
         ...
@@ -190,10 +195,10 @@ class Model(Protocol):
         """Learn what the properties above need to know, such as what a server says of itself; once is enough.
 
         Returns:
-            Tokens that it took of the model; `None` when it took none.
+            Tokens that it took of the model, at most `meeting`; `None` when it took none.
 
         Raises:
-            orchestra.errors.ModelError: a server does not answer.
+            orchestra.errors.ModelError: a server does not answer; `served` says whether the model may have.
         """
         ...
 

@@ -12,7 +12,7 @@ Nothing is sent when a model is opened; what is known of the server is asked for
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,7 @@ from orchestra.ledger import DEFAULT_MACHINE_USD_PER_HOUR, Price
 from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Usage
 from orchestra.models.serving import record as records
 from orchestra.models.serving.record import Record
-from orchestra.models.vllm_errors import refusal
+from orchestra.models.vllm_errors import not_served, refusal
 from orchestra.models.vllm_http import BROKEN, Answer, Connection
 from orchestra.models.vllm_names import Address, is_loopback, parsed
 from orchestra.models.vllm_prompts import Prompts, prompt_text, tokens_bound
@@ -206,7 +206,7 @@ class VllmModel:
         reply = Reply(self._connection.name)
         try:
             async with self._until(ends):
-                with _not_served():
+                with not_served():
                     path, body, prompt_ids, adapter, logprobs = await self._prepared(request)
                 answer = await self._connection.send("POST", path, body)
             async with answer:
@@ -228,6 +228,11 @@ class VllmModel:
         self._check(reply, prompt_ids, asked_logprobs=self._settings.logprobs and prompt_ids is not None)
         yield completion(reply, prompt_ids, latency_seconds=latency_seconds, adapter=adapter, logprobs=logprobs)
 
+    @property
+    def meeting(self) -> Usage | None:
+        """Two short probes, where nobody has said which log-probabilities the server reports."""
+        return PROBING if self._settings.logprobs and self._processed is None else None
+
     async def meet(self) -> Usage | None:
         """Ask the server what it is, and where nobody has said so, which log-probabilities it reports.
 
@@ -236,9 +241,9 @@ class VllmModel:
         """
         try:
             async with asyncio.timeout(ASKING_SECONDS):
-                with _not_served():
+                with not_served():
                     await self._known(self._address.adapter)
-                    return await self._probed() if self._settings.logprobs else None
+                return await self._probed() if self._settings.logprobs else None
         except TimeoutError as late:
             raise ModelError(
                 f"{self.name} did not say within {ASKING_SECONDS:g} s what it is; is it busy or still starting?",
@@ -345,7 +350,13 @@ class VllmModel:
         async with self._asking:
             if self._processed is not None:
                 return None
-            answers = [await self._sent("POST", IDS, body) for body in probes(self._address.base)]
+            answers: list[bytes] = []
+            for body in probes(self._address.base):
+                try:
+                    answers.append(await self._sent("POST", IDS, body))
+                except ModelError as error:
+                    error.served = None if answers else error.served
+                    raise
             self._processed = tells_processed(answers)
             return PROBING
 
@@ -370,16 +381,6 @@ class VllmModel:
         if status != 200:
             raise refusal(self._connection.name, status, {}, body)
         return body
-
-
-@contextlib.contextmanager
-def _not_served() -> Iterator[None]:
-    """Whatever fails in the block failed before the model was asked for a reply."""
-    try:
-        yield
-    except ModelError as error:
-        error.served = False
-        raise
 
 
 def _record_of(address: Address, name: str) -> Record | None:

@@ -1,6 +1,8 @@
 """What a vLLM server says when it refuses or fails, and what an answer that is no reply means."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from orchestra.errors import ModelError
@@ -8,6 +10,16 @@ from orchestra.models.statuses import status_error
 
 SAID = 300
 """Characters of a server's own words that are passed on."""
+
+
+@contextlib.contextmanager
+def not_served() -> Iterator[None]:
+    """Whatever fails in the block failed before the model was asked for a reply."""
+    try:
+        yield
+    except ModelError as error:
+        error.served = False
+        raise
 
 
 def refusal(name: str, status: int, headers: Any, body: bytes) -> ModelError:

@@ -89,7 +89,13 @@ async def proxying(
 
 
 async def serve(
-    upstream: str, *, store: str | Path | None = None, host: str, port: int, tell: Callable[[Proxy], None]
+    upstream: str,
+    *,
+    store: str | Path | None = None,
+    host: str,
+    port: int,
+    tell: Callable[[Proxy], None],
+    redact: Redactor | None = None,
 ) -> None:
     """Run a proxy until the task is cancelled.
 
@@ -99,8 +105,9 @@ async def serve(
         host: to listen at.
         port: to listen at.
         tell: given the proxy once it answers.
+        redact: as for `proxying`.
     """
-    async with proxying(upstream, store=store, host=host, port=port) as proxy:
+    async with proxying(upstream, store=store, host=host, port=port, redact=redact) as proxy:
         tell(proxy)
         await asyncio.Event().wait()
 

@@ -166,8 +166,11 @@ class ScriptedModel:
             if not ended:
                 self.cancelled += 1
 
-    async def meet(self) -> None:
+    meeting: Usage | None = None
+
+    async def meet(self) -> Usage | None:
         """Nothing is left to learn."""
+        return None
 
     async def close(self) -> None:
         """Mark it closed."""

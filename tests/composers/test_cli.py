@@ -43,6 +43,7 @@ def test_compose_writes_a_team_and_says_how_good_it_is(office, capsys):
 def test_json_is_one_document_and_nothing_else(office, capsys):
     assert execute(words(office, "--json")) == 0
     document = json.loads(capsys.readouterr().out)
+    assert document["forecast"]["list_usd"]["inside"]
     assert "reverser" in document["chosen"]
     assert document["certificate"]["schema_version"] == 1
 

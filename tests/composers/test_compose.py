@@ -110,6 +110,12 @@ async def test_a_forecast_calls_nothing_and_brackets_the_truth(office, problem):
     calls = sum(row.calls for row in made.certificate.spend.rows)
     assert seen.model_calls.holds(calls)
     assert seen.list_nano.holds(nano(made.certificate.spend.list_usd))
+    assert made.forecast == seen
+    assert made.document()["forecast"]["model_calls"] == {
+        **seen.model_calls.document(),
+        "actual": calls,
+        "inside": True,
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,13 @@ from orchestra.testing import Answer, FaultyServer
 from orchestra.traces.store import Store
 
 KILLS = int(os.environ.get("KILLS", "100"))
-"""Of each command on each store."""
+"""Of each command on each store; a fourth of them for each special case."""
 PATIENCE_SECONDS = 300
 """Longest one attempt may take before the test gives up."""
 LANES = 3
 """Chains carried out at once."""
+INTERRUPTED = 130
+"""Exit code of a run that was interrupted."""
 MOST_A_CHAIN = 10
 """Kills of one run before it is let go on."""
 
@@ -73,13 +75,16 @@ class Kill:
     """`clock`: so long after the start; `received`, `answered`: at that request of the attempt."""
     request: int
     pause: float
+    signal: int = signal.SIGKILL
+    """SIGINT cancels every call in flight, and the run ends in order."""
 
     @classmethod
-    def drawn(cls, rng, reach, seconds):
-        """A moment among the next `reach` requests, or the next `seconds`."""
-        how = rng.choice(["clock", "received", "answered", "answered"])
+    def drawn(cls, rng, reach, seconds, signals):
+        """A moment among the next `reach` requests, or the next `seconds`, and one of `signals`."""
+        number = rng.choice(signals)
+        how = rng.choice(["clock", "received", "answered", "answered"][number != signal.SIGKILL :])
         pause = rng.uniform(0.0, seconds) if how == "clock" else rng.choice([0.0, rng.uniform(0.0, 0.006)])
-        return cls(how, rng.randint(1, reach), pause)
+        return cls(how, rng.randint(1, reach), pause, number)
 
 
 @dataclass
@@ -112,7 +117,7 @@ class Lane:
         await self.server.__aexit__(*error)
 
     async def attempt(self, words, kill=None, name="told"):
-        """The exit code of one attempt, and what it printed; -9 when the kill came in time."""
+        """The exit code of one attempt, and what it printed; -9 or 130 when the kill came in time."""
         out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
         asked = {"words": [str(word) for word in words], "out": str(out), "err": str(err)}
         self._process.stdin.write(json.dumps(asked).encode() + b"\n")
@@ -122,13 +127,13 @@ class Lane:
             if kill is not None:
                 self._armed = (kill, child)
                 if kill.how == "clock":
-                    self._later(kill.pause, child)
+                    self._later(kill, child)
             code = int(await self._process.stdout.readline())
         self._armed = None
         for killer in self._killers:
             killer.cancel()
         self._killers.clear()
-        if code not in (0, -signal.SIGKILL):
+        if code not in (0, -signal.SIGKILL, INTERRUPTED):
             raise AssertionError(f"exit code {code}: {err.read_text()[-2000:]}")
         return code, out.read_text()
 
@@ -137,24 +142,24 @@ class Lane:
         if self._armed is not None and self._asked == self._armed[0].request:
             kill, child = self._armed
             if kill.how == "received":
-                _kill(child)
+                _kill(child, kill.signal)
             elif kill.how == "answered":
-                self._later(kill.pause, child, record)
+                self._later(kill, child, record)
         return reply_to(record)
 
-    def _later(self, pause, child, record=None):
+    def _later(self, kill, child, record=None):
         async def wait():
             while record is not None and not record.finished:
                 await asyncio.sleep(0)
-            await asyncio.sleep(pause)
-            _kill(child)
+            await asyncio.sleep(kill.pause)
+            _kill(child, kill.signal)
 
         self._killers.add(asyncio.create_task(wait()))
 
 
-def _kill(child):
+def _kill(child, number):
     with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, number)
 
 
 @dataclass
@@ -177,10 +182,10 @@ class Killing:
 
     kills = KILLS
 
-    def __init__(self, folder, words, new_store, *, seed):
-        self.folder, self.words, self.new_store = folder, words, new_store
+    def __init__(self, folder, words, new_store, *, seed, signals=(signal.SIGKILL,), kills=KILLS):
+        self.folder, self.words, self.new_store, self.signals = folder, words, new_store, signals
         self.rng = random.Random(seed)
-        self.left = KILLS
+        self.left = kills
         self.number = 0
 
     async def __call__(self):
@@ -208,7 +213,7 @@ class Killing:
         chain, before = Chain(name, self.new_store(name), lane.server.url), len(lane.server.served)
         words = [word.replace("NAME", name).replace("URL", lane.server.url) for word in self.words]
         while True:
-            kill = Kill.drawn(self.rng, reach, seconds) if len(chain.kills) < most else None
+            kill = Kill.drawn(self.rng, reach, seconds, self.signals) if len(chain.kills) < most else None
             more = ["--resume", chain.run_id] if chain.run_id else []
             code, chain.printed = await lane.attempt([*words, "--store", chain.store, *more], kill, name)
             chain.attempts += 1

@@ -6,6 +6,7 @@ the process died, once for each such kill.
 
 import hashlib
 import json
+import signal
 from collections import Counter
 
 import pytest
@@ -56,6 +57,18 @@ channels:
 rounds: 2
 output: verdict
 """
+POST_TEAM = """\
+name: post
+nodes:
+  - {id: writer, kind: agent, role: You write.}
+  - {id: mail, kind: tool, tool: {name: mail, call: "tools:sent", idempotent: false}}
+  - {id: last, kind: agent, role: You end.}
+channels:
+  - {source: writer, target: mail}
+  - {source: mail, target: last}
+  - {source: writer, target: last}
+output: last
+"""
 SECOND_TEAM = """\
 name: pair
 nodes:
@@ -66,7 +79,14 @@ channels:
 output: editor
 """
 TOOLS = """\
-import re, time
+import json, pathlib, re, time
+
+def sent(text):
+    time.sleep(0.01)
+    with pathlib.Path(__file__).with_name("sent.jsonl").open("a") as file:
+        file.write(json.dumps(text) + chr(10))
+    time.sleep(0.01)
+    return "It is sent."
 
 def product(text):
     time.sleep(0.003)
@@ -93,6 +113,7 @@ components:
 def office(tmp_path):
     (tmp_path / "team.yaml").write_text(TEAM)
     (tmp_path / "pair.yaml").write_text(SECOND_TEAM)
+    (tmp_path / "post.yaml").write_text(POST_TEAM)
     (tmp_path / "tools.py").write_text(TOOLS)
     (tmp_path / "inventory.yaml").write_text(INVENTORY)
     questions = [{"id": f"q{at}", "input": f"Question {at}?", "target": str(at % 5)} for at in range(6)]
@@ -134,19 +155,60 @@ async def test_a_command_killed_a_hundred_times_ends_as_if_it_had_not_been(comma
     words = (*COMMANDS[command], "--model", MODELS[command])
     whole, chains = await killing(office, words, new_store, seed=command)()
     expected = outcome(command, office, whole)
+    assert all(outcome(command, office, chain) == expected for chain in chains)
+    table(
+        "Killed and resumed", {"command": command, **counted(whole, chains, killing.kills, new_store, MODELS[command])}
+    )
+
+
+async def test_a_run_whose_calls_are_cancelled_again_and_again_ends_as_if_they_had_not_been(
+    office, new_store, killing, table
+):
+    """Ctrl-C cancels every call in flight and every play; some runs are killed besides."""
+    words = (*COMMANDS["run"], "--model", MODELS["run"])
+    both = (signal.SIGINT, signal.SIGINT, signal.SIGKILL)
+    whole, chains = await killing(office, words, new_store, seed="cancelled", signals=both, kills=killing.kills // 4)()
+    expected = outcome("run", office, whole)
+    assert all(outcome("run", office, chain) == expected for chain in chains)
+    assert sum(kill.signal == signal.SIGINT for chain in chains for kill in chain.kills) > killing.kills // 12
+    table(
+        "Killed and resumed",
+        {"command": "run, Ctrl-C", **counted(whole, chains, killing.kills // 4, new_store, MODELS["run"])},
+    )
+
+
+async def test_a_tool_that_is_not_idempotent_is_called_once_whenever_its_run_is_killed(
+    office, new_store, killing, table
+):
+    words = ("run", "post.yaml", *COMMANDS["run"][2:], "--model", MODELS["run"])
+    whole, chains = await killing(office, words, new_store, seed="post", kills=killing.kills // 4)()
+    expected, cut_off = outcome("run", office, whole), Counter()
+    for chain in chains:
+        for row, whole_row in zip(outcome("run", office, chain), expected, strict=True):
+            if row != whole_row:
+                assert "--rerun-tools" in str(row["faults"]), "only one that was cut off may be missing, and is named"
+                cut_off[row["task"]] += 1
+    called = Counter((office / "sent.jsonl").read_text().splitlines())
+    assert len(called) == len(expected)
+    runs = 1 + len(chains)
+    assert all(runs - max(cut_off.values(), default=0) <= count <= runs for count in called.values())
+    row = counted(whole, chains, killing.kills // 4, new_store, MODELS["run"])
+    table("Killed and resumed", {"command": "run, mail", **row, "tools cut off": cut_off.total()})
+
+
+def counted(whole, chains, least, new_store, model):
+    """What the kills came to, after the books of each run were checked."""
     repeated = begun_again = 0
     for chain in chains:
-        assert outcome(command, office, chain) == expected
-        extra, in_flight = books_agree(chain, MODELS[command].replace("URL", chain.url))
+        extra, in_flight = books_agree(chain, model.replace("URL", chain.url))
         repeated += extra
         begun_again += in_flight
     kills = Counter(kill.how for chain in chains for kill in chain.kills)
-    assert kills.total() >= killing.kills
+    assert kills.total() >= least
     assert repeated <= begun_again
-    row = {"command": command, "store": new_store("any").partition(":")[0].rpartition("/")[2].rpartition(".")[2]}
+    row = {"store": new_store("any").partition(":")[0].rpartition("/")[2].rpartition(".")[2]}
     row |= {"runs": len(chains), "kills": kills.total(), **{f"by {how}": kills[how] for how in sorted(kills)}}
-    row |= {"requests a run": len(whole.served), "in flight at a kill": begun_again, "asked twice": repeated}
-    table("Killed and resumed", row)
+    return row | {"requests a run": len(whole.served), "in flight at a kill": begun_again, "asked twice": repeated}
 
 
 def outcome(command, folder, chain):

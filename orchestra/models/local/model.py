@@ -51,6 +51,7 @@ class LocalModel:
 
     provider = "orchestra.local"
     external = False
+    meeting = None
 
     def __init__(
         self, name: str, opened: Opened, price: Price, release: Callable[[], None], *, adapter: str | None = None

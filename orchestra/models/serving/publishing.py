@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestra.models.gate import TOLERANCE_NATS, NotPublished, fault, mean_difference
 from orchestra.models.serving.adapters import Adapter, Adapters
-from orchestra.models.serving.probes import Probe
+from orchestra.models.serving.probes import FILE, Probe
 
 __all__ = ["NotPublished", "Published", "publish"]
 
@@ -84,6 +84,19 @@ async def publish(
             await server.unload(adapter.served)
         raise
     return Published(adapter=adapter, logprobs=found, gap_nats=gap, effect_nats=effect)
+
+
+async def admitted(path: Path, server: Adapters, *, name: str) -> Adapter:
+    """The adapter at `path`, loaded; where its trainer left a probe beside it (`probe.json`), through the gate.
+
+    Raises:
+        NotPublished: as `publish`.
+        orchestra.errors.InputError: as `publish`, or the probe cannot be read.
+        orchestra.models.serving.adapters.AdapterRefused: as `publish`.
+    """
+    if not (path / FILE).is_file():
+        return await server.load(path, name=name)
+    return (await publish(path, Probe.read(path / FILE), server, name=name)).adapter
 
 
 async def fresh_logprobs(server: Adapters, served: str, probe: Probe) -> tuple[float, ...]:

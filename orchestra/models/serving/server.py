@@ -22,6 +22,7 @@ from orchestra.models import calibration, weights
 from orchestra.models.serving import guard
 from orchestra.models.serving.adapters import Adapters
 from orchestra.models.serving.environment import Environment, environment
+from orchestra.models.serving.publishing import admitted
 from orchestra.models.serving.record import Record
 
 HOST = "127.0.0.1"
@@ -89,7 +90,7 @@ async def serving(
 
     Args:
         model: a Hugging Face folder, a pulled model such as `smollm2-135m-instruct`, or a hub id on this machine.
-        adapters: name -> folder of adapters loaded before it is handed over.
+        adapters: name -> folder of adapters loaded before it is handed over; one with a probe beside it must pass it.
         port: of loopback; 0 takes a free one.
         python: interpreter of an environment with vLLM; `None` looks at `ORCHESTRA_VLLM_PYTHON`, then at this one.
         tool_parser: vLLM's name for the format of tool calls; `None` takes `hermes` if the chat template knows tools.
@@ -130,7 +131,7 @@ async def serving(
         loaded = []
         for adapter, path in (adapters or {}).items():
             tell(f"loading adapter {adapter}")
-            loaded.append((await control.load(path, name=adapter)).served)
+            loaded.append((await admitted(path, control, name=adapter)).served)
         yield Server(
             url=record.url,
             model=name,

@@ -108,6 +108,7 @@ def test_every_task_of_a_file_is_answered_and_scored(desk, capsys):
         (["run", "nowhere.yaml", "hello"], ["nowhere.yaml"]),
         (["run", "one/team.yaml"], ["either a question or --tasks"]),
         (["run", "one/team.yaml", "hello", "--tasks", "tasks.jsonl"], ["either a question or --tasks"]),
+        (["run", "one/team.yaml", ""], ["the question is empty"]),
         (["run", "broken.yaml", "hello"], ["'nobody'", "'missing'", "a"]),
         (["run", "odd.yaml", "hello"], ["outptu", "'output'"]),
         (["run", "escape.yaml", "hello"], ["--trust"]),

@@ -121,6 +121,7 @@ def test_a_run_out_of_time_exits_3_with_what_there_is(desk, capsys):
     out, err = capsys.readouterr()
     assert out == "hi\n"
     assert "the run took longer than 1 s" in err
+    assert "go on with more of what ran out and --resume" in err
     assert execute(["run", "sleeping.yaml", "hi", *COMMON, "--node-seconds", "1", "--json"]) == 3
     assert "'t' took longer than 1 s" in json.loads(capsys.readouterr().out)["episodes"][0]["error"]
 
@@ -157,10 +158,11 @@ def test_on_a_terminal_what_happens_is_shown_and_the_reply_alone_is_printed(desk
     assert "✓ drafter hi" in plain
 
 
-def test_ctrl_c_exits_130_names_the_run_ends_the_worker_and_the_trace_says_cancelled(desk):
-    process = subprocess.Popen(
-        [*ORCHESTRA, "run", "sleeping.yaml", "hi", *COMMON], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+@pytest.mark.parametrize("command", [["run", "hi"], ["evaluate", "--tasks", "tasks.jsonl"]], ids=["run", "evaluate"])
+def test_ctrl_c_exits_130_names_the_run_ends_the_worker_and_the_trace_says_cancelled(desk, command):
+    (desk / "tasks.jsonl").write_text('{"id": "q", "input": "hi", "target": "hi"}\n')
+    words = [*ORCHESTRA, command[0], "sleeping.yaml", *command[1:], *COMMON]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for _ in range(600):
         if (desk / "begun").exists():
             break

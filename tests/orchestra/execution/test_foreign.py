@@ -1,15 +1,20 @@
 """LangGraph applications read as agent graphs say what they said before."""
 
 import importlib
+import operator
 import random
+import re
 import sys
 import textwrap
 from itertools import pairwise
+from typing import Annotated, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import RetryPolicy
+from langgraph.managed import RemainingSteps
+from langgraph.store.memory import InMemoryStore
+from langgraph.types import CachePolicy, RetryPolicy
 
 from orchestra.errors import InputError
 from orchestra.execution import Runtime, Settings
@@ -49,6 +54,15 @@ NODES = """
 
     def loud(state):
         raise RuntimeError("no licence")
+
+    def configured(state, config):
+        return {}
+
+    def writing(state, *, writer):
+        return {}
+
+    def ruled(state, runtime):
+        return "b"
 
     class Held:
         def method(self, state):
@@ -166,6 +180,101 @@ def test_every_reason_is_told_at_once(app):
         "give add_conditional_edges the nodes it may name",
     ):
         assert reason in str(refused.value)
+
+
+class Overwritten(TypedDict):
+    messages: list
+
+
+class Joined(TypedDict):
+    messages: Annotated[list, operator.add]
+
+
+class Managed(MessagesState):
+    left: RemainingSteps
+
+
+class Wordless(TypedDict):
+    said: str
+
+
+def line(app, *nodes, state=MessagesState, **more):
+    """One node after the other."""
+    builder = StateGraph(state)
+    for node in nodes:
+        builder.add_node(node, getattr(app, node), **more)
+    for source, target in pairwise((START, *nodes, END)):
+        builder.add_edge(source, target)
+    return builder
+
+
+def compiled(app, **settings):
+    return line(app, "a", "b").compile(**settings)
+
+
+REFUSED = {
+    "messages that are overwritten": (lambda app: line(app, "a", "b", state=Overwritten), "added up by `add_messages`"),
+    "messages that are joined": (lambda app: line(app, "a", state=Joined), "added up by `add_messages`"),
+    "no messages": (lambda app: line(app, "a", state=Wordless), "it has no `messages`"),
+    "a managed value": (lambda app: line(app, "a", state=Managed), "'left' is managed by LangGraph"),
+    "a node that takes the configuration": (lambda app: line(app, "configured"), "'configured': it takes 'config'"),
+    "a node that takes a writer": (lambda app: line(app, "writing"), "node 'writing': it takes 'writer'"),
+    "a condition that takes the runtime": (
+        lambda app: built(app, ["a", "b"], [(START, "a"), ("b", END)], [("a", "ruled", ["b"])]),
+        "condition 'ruled' after 'a': it takes 'runtime'",
+    ),
+    "a cache": (lambda app: line(app, "a", cache_policy=CachePolicy()), "its cache_policy would be lost"),
+    "a deferred node": (lambda app: line(app, "a", defer=True), "its defer would be lost"),
+    "a node that says where to go": (lambda app: line(app, "a", destinations=("a",)), "it returns Command(goto=...)"),
+    "a condition at the start": (
+        lambda app: built(app, ["b", "c"], [("b", END), ("c", "b")], [(START, "left_or_right", ["b", "c"])]),
+        "a condition at the start",
+    ),
+    "two conditions": (
+        lambda app: built(
+            *(app, ["a", "b", "c"], [(START, "a"), ("c", "b"), ("b", END)]),
+            [("a", "left_or_right", ["b", "c"]), ("a", "enough", ["b"])],
+        ),
+        "2 conditions follow it",
+    ),
+    "a condition beside an edge": (
+        lambda app: built(
+            app, ["a", "b", "c"], [(START, "a"), ("a", "b"), ("c", "b"), ("b", END)], [("a", "left_or_right", ["c"])]
+        ),
+        "a condition and a plain edge both follow it",
+    ),
+    "a table of answers": (
+        lambda app: built(app, ["a", "b"], [(START, "a"), ("b", END)], [("a", "left_or_right", {"left": "b"})]),
+        "names of nodes, not keys of a table",
+    ),
+    "two last words": (
+        lambda app: built(app, ["a", "b"], [(START, "a"), (START, "b"), ("a", END), ("b", END)]),
+        "2 nodes lead to the end (a, b)",
+    ),
+    "a cycle entered twice": (
+        lambda app: built(
+            *(app, ["count", "more"], [(START, "count"), (START, "more"), ("more", "count")]),
+            [("count", "enough", ["more", END])],
+        ),
+        "is entered at 2 nodes",
+    ),
+    "side by side beside a condition": (
+        lambda app: built(
+            *(app, ["a", "b", "c", "d"], [(START, "a"), (START, "d"), ("d", "b"), ("c", "b"), ("b", END)]),
+            [("a", "left_or_right", ["b", "c"])],
+        ),
+        "run side by side in a graph with conditions",
+    ),
+    "a stop before a node": (lambda app: compiled(app, interrupt_before=["b"]), "it stops at interrupt_before"),
+    "a stop after a node": (lambda app: compiled(app, interrupt_after=["a"]), "it stops at interrupt_after"),
+    "a store": (lambda app: compiled(app, store=InMemoryStore()), "it has a LangGraph store"),
+}
+
+
+@pytest.mark.parametrize(("build", "reason"), REFUSED.values(), ids=REFUSED)
+def test_whatever_would_be_lost_is_refused_by_name(app, build, reason):
+    with pytest.raises(InputError, match=re.escape(reason)):
+        from_langgraph(build(app))
 
 
 def test_a_join_that_langgraph_runs_twice_is_refused(app):

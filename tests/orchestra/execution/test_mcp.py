@@ -1,14 +1,22 @@
 """A team as an MCP tool, called by the protocol's own client."""
 
+import asyncio
 import json
+import signal
+import socket
 import sys
 from importlib.util import find_spec
 
 import pytest
 
-from graphs import AgentGraph, AgentNode, Channel, serialisation
+from graphs import AgentGraph, AgentNode, Channel, Tool, serialisation
 from orchestra.errors import InputError
+from orchestra.execution import Runtime, Settings
+from orchestra.execution.recording import store_for
+from orchestra.models.protocol import Capabilities, ToolCall
+from orchestra.testing import ScriptedModel
 from orchestra.traces.store import Store
+from orchestra.traces.summary import run_episodes
 
 pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="the SDK is an extra")
 
@@ -67,6 +75,85 @@ async def test_the_command_serves_over_standard_input_and_output(tmp_path):
         (run,) = store.runs()
         assert run.command == "serve"
         assert run.run_id == result.structured_content["run_id"]
+
+
+async def test_the_command_serves_over_http_until_it_is_interrupted(tmp_path):
+    from mcp import Client
+
+    serialisation.write(PAIR, tmp_path / "team.yaml")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["-m", "orchestra", "mcp", "serve", str(tmp_path / "team.yaml"), "--store", str(tmp_path / "s.sqlite")]
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, *words, "--model", "scripted/echo", "--port", str(port)), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(60):
+            while not await _answers(port):
+                await asyncio.sleep(0.1)
+        async with Client(f"http://127.0.0.1:{port}/mcp") as client:
+            results = await asyncio.gather(*(client.call_tool("sums_facts", {"task": f"go {n}"}) for n in range(3)))
+        assert [result.content[0].text for result in results] == [f"go {n}\n\nasker: go {n}" for n in range(3)]
+        server.send_signal(signal.SIGINT)
+        _, said = await asyncio.wait_for(server.communicate(), 30)
+    finally:
+        if server.returncode is None:
+            server.kill()
+            await server.wait()
+    assert b"Traceback" not in said, said.decode()
+    with Store.open(tmp_path / "s.sqlite", read_only=True) as store:
+        assert len(run_episodes(store, store.runs()[0].run_id)) == 3
+
+
+async def _answers(port):
+    try:
+        (await asyncio.open_connection("127.0.0.1", port))[1].close()
+    except OSError:
+        return False
+    return True
+
+
+SERVER = """
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("sums", log_level="ERROR")
+
+@server.tool()
+def add(a: int, b: int) -> str:
+    return str(a + b)
+
+server.run("stdio")
+"""
+
+
+async def test_an_agent_calls_a_tool_of_a_server_with_its_own_parameters_and_the_run_is_replayed_without_it(tmp_path):
+    def answer(request):
+        if request.messages[-1].role == "tool":
+            return f"It is {request.messages[-1].content}."
+        (offered,) = request.tools
+        assert sorted(offered.parameters["properties"]) == ["a", "b"]
+        return ToolCall(name="add", arguments='{"a": 2, "b": 40}', id="c")
+
+    (tmp_path / "server.py").write_text(SERVER)
+    servers = {"sums": {"command": sys.executable, "args": ["server.py"]}}
+    (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    adder = Tool(name="add", call="mcp:sums/add", timeout_seconds=30)
+    team = AgentGraph(nodes=(AgentNode(id="clerk", tools=(adder,)),), output="clerk")
+
+    async def played(**settings):
+        model = ScriptedModel(answer, name="scripted/clerk", capabilities=Capabilities(tools=True))
+        chosen = Settings(model=model.name, trust=True, **settings)
+        with store_for(None if "replay" in settings else tmp_path / "s.sqlite", chosen) as store:
+            async with Runtime.opened(
+                "run", store=store, settings=chosen, folder=tmp_path, models={model.name: model}
+            ) as runtime:
+                return await runtime.play(team, "What is 2 + 40?", key="0")
+
+    heard = await played(record=tmp_path / "heard.jsonl")
+    assert (heard.reply, heard.error, heard.faults) == ("It is 42.", None, ())
+    (tmp_path / "server.py").unlink()
+    again = await played(replay=tmp_path / "heard.jsonl")
+    assert (again.reply, again.error, again.paid_nano) == (heard.reply, None, heard.paid_nano)
 
 
 async def test_a_team_that_cannot_run_is_refused_before_anything_is_served(opened):

@@ -36,6 +36,20 @@ def test_a_speed_that_is_none_is_refused(speed):
         Price.from_speed("0.10", speed, 10, source="measured")
 
 
+LONG = Price(1_000_000, 4_000_000, "tiers", 100, 2_000_000, 6_000_000)
+
+
+def test_a_prompt_above_the_limit_makes_the_whole_call_dearer():
+    assert LONG.cost(100, 10) == 140
+    assert LONG.cost(101, 10) == 262
+    assert LONG.cost(400, 40, calls=4) == 4 * LONG.cost(100, 10)
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 100), st.integers(0, 100))
+def test_a_longer_call_never_costs_less_so_that_what_is_reserved_covers_what_is_settled(read, more, written, longer):
+    assert LONG.cost(read, written) <= LONG.cost(read + more, written + longer)
+
+
 def test_a_negative_price_and_a_float_are_refused():
     with pytest.raises(InputError, match="at least zero"):
         Price(-1, 0, "wrong")

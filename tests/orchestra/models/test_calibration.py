@@ -34,6 +34,17 @@ def test_both_speeds_are_found_apart(read, write):
     assert calibration.measure(machine(read, write, []), 16) == pytest.approx((read, write), rel=1e-3)
 
 
+@pytest.mark.parametrize("disturbed", [0.9, 1.0, 1.05])
+def test_a_disturbed_measurement_makes_no_reply_nearly_free(disturbed):
+    """The longer replies seem to take no longer than those of one token, or less."""
+
+    def run(rows, prompt_tokens, reply_tokens):
+        return rows * prompt_tokens / 1000 * (1.0 if reply_tokens == 1 else disturbed)
+
+    read, write = calibration.measure(run, 16)
+    assert write <= read * (1 + 1e-9)
+
+
 def test_a_slow_machine_is_measured_with_less_work():
     fast, slow = [], []
     calibration.measure(machine(5000.0, 500.0, fast), 16)

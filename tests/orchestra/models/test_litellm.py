@@ -15,6 +15,7 @@ from graphs import Sampling
 from orchestra.errors import InputError, ModelError
 from orchestra.ledger import Price
 from orchestra.models.litellm import open_litellm
+from orchestra.models.litellm_prices import listed_price
 from orchestra.models.protocol import Completion, Delta, Message, Request, ToolCall, ToolSchema, Usage
 from orchestra.testing import FAULTS, Answer, FaultyServer
 
@@ -255,6 +256,20 @@ def test_the_list_price_is_exact():
     price = open_litellm("openai/gpt-4.1-mini").price
     assert price == Price.per_million("0.4", "1.6", source=price.source)
     assert "LiteLLM" in price.source
+
+
+def test_a_long_prompt_and_a_reasoned_reply_are_priced_as_they_are_billed():
+    long = open_litellm("gemini/gemini-2.5-pro").price
+    assert long.cost(200_000, 1_000) == 250_000_000 + 10_000_000
+    assert long.cost(200_001, 1_000) == 500_002_500 + 15_000_000
+    assert open_litellm("dashscope/qwen-turbo").price.output_nano_per_million == 500_000_000
+
+
+def test_a_wrong_entry_of_the_price_list_is_refused_and_the_others_stay():
+    with pytest.raises(InputError, match="at least zero"):
+        listed_price({"input_cost_per_token": -1e-6, "output_cost_per_token": 1e-6})
+    assert listed_price({"output_cost_per_token": 1e-6}) is None
+    assert open_litellm("openai/gpt-4.1-mini").price is not None
 
 
 def test_a_local_server_is_priced_by_its_machine_and_measured_speed():

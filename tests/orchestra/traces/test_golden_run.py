@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from graphs.motifs import MOTIFS
 from orchestra.execution import Settings, run
 from orchestra.models.protocol import Capabilities, ToolCall
-from orchestra.testing import ScriptedModel
+from orchestra.testing import Answer, FaultyServer, ScriptedModel
 from orchestra.traces import names
 from orchestra.traces.content import is_digest
 from orchestra.traces.store import Store
@@ -132,6 +133,20 @@ async def test_every_span_has_what_the_convention_requires_and_is_called_as_it_s
         assert span.name == f"{operation} {next(span.attributes[key] for key in about if key in span.attributes)}"
         assert span.kind == "internal"
     assert seen == set(CONVENTION)
+
+
+@pytest.mark.parametrize("plan", [[Answer(text="hi")], [Answer(status=400)]], ids=["answered", "refused"])
+async def test_a_call_of_a_server_is_a_client_s_and_has_what_the_convention_requires(tmp_path, plan):
+    async with FaultyServer(plan) as server:
+        model = f"vllm/loopback@{server.url.removesuffix('/v1')}?token_ids=false"
+        await run(MOTIFS["solo"](["Go."]), "go", settings=Settings(model=model), store=tmp_path / "s.db")
+    with Store.open(tmp_path / "s.db", read_only=True) as store:
+        (chat,) = [span for span in store.spans(store.runs(1)[0].run_id) if span.name.startswith("chat ")]
+    assert (chat.name, chat.kind) == (f"chat {model}", "client")
+    assert {key for key in chat.attributes if not key.startswith(names.OURS)} <= set(known("chat"))
+    assert set(CONVENTION["chat"]["required"]) <= set(chat.attributes)
+    assert (names.ERROR_TYPE in chat.attributes) == (plan[0].status == 400)
+    assert (names.RESPONSE_ID in chat.attributes) == (plan[0].status == 200)
 
 
 async def test_the_names_the_convention_gave_up_are_nowhere(played):

@@ -1,11 +1,13 @@
 """The gate in front of agents; against the real engine in `tests/live`."""
 
+import contextlib
 import json
 
 import pytest
 
 from orchestra.errors import InputError
 from orchestra.models.serving import Adapters, NotPublished, Probe, publish
+from orchestra.models.serving.publishing import admitted
 from orchestra.testing import Answer, FaultyServer
 from orchestra.testing.tokens import logprob_of
 
@@ -28,6 +30,21 @@ async def test_an_adapter_that_computes_something_else_is_taken_off_again(adapte
             await published(server, adapter_at(), probe, folder)
     assert server.adapters == {}
     assert caught.value.found == pytest.approx(TRUE)
+
+
+@pytest.mark.parametrize(("shift", "passes"), [(None, True), (0.0, True), (1.0, False)])
+async def test_an_adapter_with_a_probe_beside_it_is_served_only_if_it_passes(
+    adapter_at, folder, own_cache, shift, passes
+):
+    path = adapter_at()
+    if shift is not None:
+        Probe(token_ids=IDS, logprobs=tuple(value - shift for value in TRUE)).write(path / "probe.json")
+    async with FaultyServer(model="tiny", plan=as_the_cache_says) as server:
+        control = Adapters(server.url.removesuffix("/v1"), base="tiny", root=folder)
+        with contextlib.nullcontext() if passes else pytest.raises(NotPublished):
+            assert (await admitted(path, control, name="critic")).served in server.adapters
+        await control.close()
+    assert len(server.adapters) == passes
 
 
 @pytest.mark.parametrize(
