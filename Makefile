@@ -5,6 +5,8 @@
 #   make live    what make test-vllm installs, and nothing else
 # TORCH_INDEX=<url> picks another build of torch, such as a CPU or CUDA index.
 
+# Processes that share the tests, a file at a time.
+JOBS ?= 2
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -34,7 +36,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/orchestra models pull $(MODEL) $(EMBEDDINGS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 live: $(VENV_VLLM)/.ready $(VENV_PHOENIX)/.ready $(VENV_APPS)/.ready
 
