@@ -14,6 +14,7 @@ import pytest
 
 from graphs import AgentGraph, AgentNode, Channel, Sampling
 from orchestra.execution import Settings, run
+from orchestra.ledger import Price
 from orchestra.traces.export_settings import CONTENT_VARIABLE
 from orchestra.traces.otlp import send_run
 from orchestra.traces.store import Store
@@ -221,7 +222,8 @@ async def test_a_team_on_a_real_engine_has_the_tokens_of_that_engine_and_their_c
         sampling=Sampling(max_tokens=16),
         output="reader",
     )
-    settings = Settings(model=vllm.name, otlp=phoenix.url)
+    price = Price.per_million("1", "4", source="this test, where nobody has measured the server yet")
+    settings = Settings(model=vllm.name, otlp=phoenix.url, price=price)
     episode = await run(pair, "Say hello.", settings=settings, store=office / "s.db", max_cost_usd="10")
     turns = [turn for transcript in episode.transcripts for turn in transcript.turns]
     found = phoenix.trace(episode.trace_id, 6)
