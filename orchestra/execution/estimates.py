@@ -31,7 +31,7 @@ from graphs.schedule import Progress
 from orchestra.execution.allowances import Allowances
 from orchestra.execution.forecast import Forecast, Range
 from orchestra.execution.measured import Measured
-from orchestra.execution.nodes import MOST_TOOL_STEPS
+from orchestra.execution.nodes import MOST_CALLS_AT_ONCE, MOST_TOOL_STEPS
 from orchestra.execution.seats import Seat, seated
 from orchestra.execution.teams import tools_of
 from orchestra.models.protocol import Model
@@ -41,8 +41,6 @@ PLAYS = 16
 """Plays drawn in one simulation; of more, these stand for the others."""
 TOOL_TOKENS = (0, 32, 256)
 """Of a tool's answer, where it is not known: least, likely, most."""
-PARALLEL_CALLS = 4
-"""Most functions a model with native function calling is taken to call in one reply."""
 RETRIED = 0.05
 REREAD = 1.25
 """Most tokens that a token of a reply is taken to become where another prompt quotes it."""
@@ -225,7 +223,7 @@ _all = _Draw(
     reply=lambda seat: seat.max_tokens,
     begin=lambda: None,
     steps=lambda seat: MOST_TOOL_STEPS,
-    parallel=lambda seat: 1 if seat.by_text else PARALLEL_CALLS,
+    parallel=lambda seat: 1 if seat.by_text else MOST_CALLS_AT_ONCE,
     tool=lambda: TOOL_TOKENS[2],
     choose=lambda seat: None,
     reread=REREAD,

@@ -29,6 +29,8 @@ from orchestra.traces import names
 
 MOST_TOOL_STEPS = 8
 """Model calls one agent may make in one turn before its last reply is taken as it is."""
+MOST_CALLS_AT_ONCE = 8
+"""Functions that one reply may call; for the others its model is told to ask again, so that none fans out at will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,11 @@ async def _agent_turn(play: Play, node: AgentNode, key: str) -> Turn:
         if not wanted:
             break
         for position, call in enumerate(wanted):  # some providers give every call the same id
-            memory.append(await _tool_reply(play, node, call, f"{key}/{step}/{position}", by_text))
+            if position < MOST_CALLS_AT_ONCE:
+                memory.append(await _tool_reply(play, node, call, f"{key}/{step}/{position}", by_text))
+            else:
+                told = f"not called: at most {MOST_CALLS_AT_ONCE} at once; ask again for what is still needed"
+                memory.append(Message(role="tool", content=told, tool_call_id=call.id))
     return Turn(reply.completion.text.strip())
 
 

@@ -73,4 +73,5 @@ async def priced(document):
     dearer = open_vllm(document["model"].removeprefix("vllm/"), machine_usd_per_hour=Decimal("1.00"))
     assert dearer.price.cost(10**9, 0) == pytest.approx(10 * model.price.cost(10**9, 0), rel=1e-6)
     await model.meet()
+    await model.close()
     assert model.capabilities.context_tokens == 1024

@@ -1,6 +1,7 @@
 import pytest
 
 from graphs import AgentGraph, AgentNode, Channel, RouterNode, Tool, ToolNode, VoteNode
+from orchestra.execution.estimates import estimate
 from orchestra.models.protocol import Capabilities, Completion, ToolCall, Usage
 
 
@@ -109,6 +110,25 @@ async def test_tools_are_called_natively_where_the_model_can(opened):
         played = await runtime.play(team, "shout hi", key="k")
     assert played.reply == "it said HI"
     assert [t.name for t in model.requests[0].tools] == ["shout"]
+
+
+async def test_a_reply_that_calls_sixty_functions_has_eight_of_them_as_was_foreseen(opened):
+    """anthropics/claude-code 91845: a fan-out multiplies past what was asked for."""
+
+    def answer(request):
+        if request.messages[-1].role == "tool":
+            heard = [message.content for message in request.messages if message.role == "tool"]
+            return f"{heard.count('HI')} of {len(heard)}; {heard[-1]}"
+        calls = tuple(ToolCall(id=f"c{at}", name="shout", arguments='{"input": "hi"}') for at in range(60))
+        usage = Usage(input_tokens=3, output_tokens=2)
+        return Completion(text="", finish_reason="tool_calls", model="m", usage=usage, tool_calls=calls)
+
+    team = graph(agent("a", tools=(tool("shout"),)), output="a")
+    async with opened(answer, capabilities=Capabilities(tools=True)) as (runtime, model):
+        foreseen = estimate(team, ["go"], lambda name: model, default_model=model.name)
+        played = await runtime.play(team, "go", key="k")
+    assert played.spent.tool_calls == 8 <= foreseen.tool_calls.upper
+    assert played.reply == "8 of 60; not called: at most 8 at once; ask again for what is still needed"
 
 
 async def test_tools_are_called_by_text_where_the_model_cannot(opened):
