@@ -3,6 +3,7 @@
 import pytest
 
 from orchestra.errors import InputError
+from orchestra.models.cards import Card
 from orchestra.models.serving import Adapters
 from orchestra.models.serving.adapters import defects, inspected, snapshot
 from orchestra.testing import FaultyServer
@@ -73,6 +74,17 @@ async def test_two_versions_of_a_name_stand_beside_each_other_and_go_apart(adapt
         assert await control.load(adapter_at("one"), name="critic") == first  # there already: not loaded twice
         await control.unload(first.served)
         assert set(await control.loaded()) == {second.served}
+        await control.close()
+
+
+async def test_an_adapter_with_a_card_is_served_by_the_version_that_the_card_says(adapter_at, folder, own_cache):
+    path = adapter_at("trained")
+    Card(name="player", version="step-40", base="local/tiny").write(path)
+    async with FaultyServer(model="tiny") as server:
+        control = Adapters(server.url.removesuffix("/v1"), base="tiny", root=folder)
+        loaded = await control.load(path, name="critic")
+        assert loaded.served == "critic@step-40"
+        assert await control.loaded() == {"critic@step-40": str(loaded.path)}
         await control.close()
 
 
