@@ -285,6 +285,8 @@ class Calls:
             names.TOOL_NAME: tool.name,
             names.TOOL_TYPE: "function" if question is None else KIND,
         }
+        if tool.description:
+            attributes[names.TOOL_DESCRIPTION] = tool.description
         if call_id is not None:
             attributes[names.TOOL_CALL_ID] = call_id
         with self.tracer.span(f"execute_tool {tool.name}", attributes=attributes) as span:

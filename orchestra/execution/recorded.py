@@ -22,6 +22,7 @@ def described(model: Model) -> dict[str, Any]:
         "name": model.name,
         "provider": model.provider,
         "external": model.external,
+        "address": model.address,
         "price": None if model.price is None else asdict(model.price),
         "capabilities": asdict(model.capabilities),
     }
@@ -42,6 +43,8 @@ class RecordedModel:
         self.provider = str(line["provider"])
         self.fingerprint = str(line.get("fingerprint", ""))
         self.external = bool(line["external"])
+        host_port = line.get("address")
+        self.address: tuple[str, int] | None = None if host_port is None else (host_port[0], host_port[1])
         self.price = None if line["price"] is None else Price(**line["price"])
         self.capabilities = Capabilities(**line["capabilities"])
 

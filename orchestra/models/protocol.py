@@ -171,6 +171,11 @@ class Model(Protocol):
         ...
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the server it is reached at; `None` means this process, or a server it cannot name."""
+        ...
+
+    @property
     def meeting(self) -> Usage | None:
         """Most tokens that `meet` would take of the model now; `None` means none."""
         ...

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from orchestra.errors import InputError, ModelError
+from orchestra.errors import ModelError
 from orchestra.ledger import DEFAULT_MACHINE_USD_PER_HOUR, Price
 from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Usage
-from orchestra.models.serving import record as records
 from orchestra.models.serving.record import Record
 from orchestra.models.vllm_errors import not_served, refusal
 from orchestra.models.vllm_http import BROKEN, Answer, Connection
-from orchestra.models.vllm_names import Address, is_loopback, parsed
+from orchestra.models.vllm_names import Address, host_and_port, is_loopback, parsed, record_of
 from orchestra.models.vllm_prompts import Prompts, prompt_text, tokens_bound
 from orchestra.models.vllm_truth import (
     PROBING,
@@ -94,7 +93,7 @@ def open_vllm(
         InputError: the name says no model or no address.
     """
     address = parsed(name)
-    record = _record_of(address, name)
+    record = record_of(address, name)
     url = address.url or (record.url if record is not None else "")
     switches = address.switches
     token_ids = switches.get("token_ids", token_ids)
@@ -150,6 +149,7 @@ class VllmModel:
         self.name = name
         self.price = price
         self.external = external
+        self.address = host_and_port(connection.url)
         self._address, self._record, self._settings = address, record, settings
         self._connection = connection
         self._processed = processed_logprobs
@@ -381,18 +381,3 @@ class VllmModel:
         if status != 200:
             raise refusal(self._connection.name, status, {}, body)
         return body
-
-
-def _record_of(address: Address, name: str) -> Record | None:
-    if address.url is not None:
-        record = records.found(address.url)
-        return record if record is not None and record.model == address.base else None
-    running = records.running(address.base)
-    if len(running) != 1:
-        several = ", ".join(record.url for record in running)
-        raise InputError(
-            f"'vllm/{name}' says no address"
-            + (f", and several servers run that model ({several})" if several else " and no such server runs here")
-            + f"; write vllm/{name}@http://HOST:PORT, or start one: orchestra serve {address.base}"
-        )
-    return running[0]

@@ -166,6 +166,7 @@ class ScriptedModel:
             if not ended:
                 self.cancelled += 1
 
+    address: tuple[str, int] | None = None
     meeting: Usage | None = None
 
     async def meet(self) -> Usage | None:

@@ -51,6 +51,7 @@ class LocalModel:
 
     provider = "orchestra.local"
     external = False
+    address = None
     meeting = None
 
     def __init__(
