@@ -10,7 +10,7 @@ from typing import Any
 from orchestra import errors
 from orchestra.errors import InputError, ModelError, OrchestraError
 from orchestra.ledger import Ledger, Price
-from orchestra.models.protocol import Capabilities, Completion, Delta, Model, Request
+from orchestra.models.protocol import Capabilities, Completion, Delta, Model, Request, Turn
 
 Line = dict[str, Any]
 """One line of a recording."""
@@ -65,7 +65,7 @@ class RecordedModel:
         raise ModelError(f"model {self.name!r} is a recorded one and answers no new request")
         yield  # a generator, as the protocol asks
 
-    async def meet(self) -> None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> None:
         """Nothing is left to learn."""
 
     async def close(self) -> None:

@@ -32,7 +32,7 @@ from orchestra.ledger import Price
 from orchestra.models.litellm_errors import model_error
 from orchestra.models.litellm_prices import listed_price
 from orchestra.models.litellm_wire import REASONS, Reply, reported_usage, wire_messages, wire_tools
-from orchestra.models.protocol import Capabilities, Completion, Delta, Request
+from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Turn
 from orchestra.models.vllm_names import host_and_port, is_loopback
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # read at import: otherwise it downloads the list
@@ -277,7 +277,7 @@ class LitellmModel:
 
     meeting = None
 
-    async def meet(self) -> None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> None:
         """Nothing is left to learn."""
 
     async def close(self) -> None:
