@@ -137,7 +137,7 @@ async def _arm(
     samples: int | Mapping[str, int],
 ) -> Arm:
     purse = search.open_purse(f"{split}: {contender.name}")
-    return await sweep(
+    swept = await sweep(
         search.runtime,
         contender.name,
         contender.graph,
@@ -149,6 +149,7 @@ async def _arm(
         vote=evidence.ballot,
         on_done=search.on_start(purse.path.removeprefix("run/"), len(tasks)),
     )
+    return swept.whole()
 
 
 def ballot(team: AgentGraph, tasks: tuple[Task, ...]) -> VoteNode:

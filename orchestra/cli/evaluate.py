@@ -11,7 +11,7 @@ from orchestra.cli.sharing import spread
 
 if TYPE_CHECKING:
     from orchestra.benchmarks.tasks import Task
-    from orchestra.evaluation.sweep import Evaluation
+    from orchestra.evaluation.sweep import Evaluated, Evaluation
 
 
 @spread
@@ -62,17 +62,18 @@ def _document(evaluation: "Evaluation") -> dict[str, object]:
     from orchestra.evaluation.breakeven import mean_list_nano
     from orchestra.ledger import usd
 
-    teams = []
+    teams: list[dict[str, object]] = []
     for team in evaluation.teams:
         against = team.against_first
         teams.append(
             {
                 "team": team.name,
                 "hash": team.team_hash,
-                "tasks": len(team.arm),
-                "success": None if team.success is None else team.success.mean,
+                "tasks": team.asked,
+                "measured": len(team.arm),
+                "success": team.arm.success,
                 "interval_95": None if team.success is None else [team.success.low, team.success.high],
-                "list_usd_per_task": float(usd(round(mean_list_nano(team.arm)))),
+                "list_usd_per_task": float(usd(round(mean_list_nano(team.arm)))) if len(team.arm) else None,
                 "paid_usd": str(usd(team.arm.paid_nano)),
                 "cost_of_pass_usd": None if team.cost_of_pass_nano is None else str(usd(team.cost_of_pass_nano)),
                 "failed_episodes": team.arm.failures,
@@ -91,6 +92,14 @@ def _document(evaluation: "Evaluation") -> dict[str, object]:
     foreseen = evaluation.forecast.against(evaluation.actual)
     about = {"run_id": evaluation.run_id, "paid_usd": paid, "ran_out": evaluation.ran_out, "forecast": foreseen}
     return {**about, "teams": teams}
+
+
+def _per_solved(team: "Evaluated") -> str:
+    from orchestra.ledger import show_usd
+
+    if team.cost_of_pass_nano is not None:
+        return show_usd(team.cost_of_pass_nano)
+    return "never solved" if team.complete else "–"
 
 
 def _show(evaluation: "Evaluation") -> None:
@@ -115,11 +124,11 @@ def _show(evaluation: "Evaluation") -> None:
         difference = against.difference if against else None
         table.add_row(
             team.name,
-            str(len(team.arm)),
-            "–" if team.success is None else f"{100 * team.success.mean:.1f} %",
+            str(team.asked) if team.complete else f"{len(team.arm)} of {team.asked}",
+            "–" if team.arm.success is None else f"{100 * team.arm.success:.1f} %",
             "" if team.success is None else f"{100 * team.success.low:.1f} to {100 * team.success.high:.1f}",
-            show_usd(round(mean_list_nano(team.arm))),
-            "never solved" if team.cost_of_pass_nano is None else show_usd(team.cost_of_pass_nano),
+            show_usd(round(mean_list_nano(team.arm))) if len(team.arm) else "–",
+            _per_solved(team),
             ""
             if difference is None
             else f"{100 * difference.mean:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})",
@@ -127,6 +136,10 @@ def _show(evaluation: "Evaluation") -> None:
     console().print(table)
     if evaluation.ran_out:
         errors().print(f"the budget ran out: {evaluation.ran_out}", style="red", markup=False)
+        for team in evaluation.teams:
+            if not team.complete:
+                told = f"{team.name}: measured {len(team.arm)} of {team.asked} tasks, so it is compared with no other"
+                errors().print(told, markup=False)
         errors().print(f"go on with more of what ran out and --resume {evaluation.run_id}", markup=False)
     else:
         errors().print(evaluation.forecast.verdict(evaluation.actual), style="dim", markup=False)

@@ -23,7 +23,8 @@ def serve(
     description: Annotated[str | None, typer.Option(help="What the tool is for, as clients' models read it.")] = None,
     max_cost: options.MaxCost = None,
     *,
-    how: options.ModelOptions,
+    allowed: options.AllowanceOptions,
+    how: options.CallOptions,
     store: options.StoreUrl = None,
 ) -> None:
     """Answer MCP clients with a team until they leave."""
@@ -39,7 +40,7 @@ def serve(
         serve_team(
             team,
             max_cost_usd=max_cost,
-            settings=how.settings(),
+            settings=how.settings(allowances=allowed.allowances()),
             store=store,
             description=description,
             host=host,

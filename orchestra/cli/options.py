@@ -208,37 +208,50 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(ModelOptions):
-    """How a run is carried out."""
+class CallOptions(ModelOptions):
+    """How calls are made and kept, whatever they are made for."""
 
-    seed: Seed = 0
-    deterministic: Deterministic = False
     limits: ModelLimits = None
     call_seconds: CallSeconds = None
     node_seconds: NodeSeconds = None
-    run_seconds: RunSeconds = None
     otlp: Otlp = None
-    rerun_tools: RerunTools = False
     redact: Redact = None
-    record: Record = None
-    replay: Replay = None
 
     def settings(self, **more: Any) -> "Settings":
         """Run settings; the collector is the one the environment names where none was given."""
         from orchestra.models.limits import ALL_MODELS
         from orchestra.traces.export_settings import traces_url
 
-        times = {name: getattr(self, name) for name in ("call_seconds", "node_seconds", "run_seconds")}
-        kept: dict[str, Any] = {"deterministic": self.deterministic, "rerun_tools": self.rerun_tools}
+        times = {"call_seconds": self.call_seconds, "node_seconds": self.node_seconds}
         return super().settings(
             limits={} if self.limits is None else {ALL_MODELS: self.limits},
             otlp=traces_url(self.otlp),
             on_exported=say_exported,
             redact=stated_redactor(self.redact or ()),
+            **{name: seconds for name, seconds in times.items() if seconds is not None},
+            **more,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(CallOptions):
+    """How one run is carried out, from its beginning to its end."""
+
+    seed: Seed = 0
+    deterministic: Deterministic = False
+    run_seconds: RunSeconds = None
+    rerun_tools: RerunTools = False
+    record: Record = None
+    replay: Replay = None
+
+    def settings(self, **more: Any) -> "Settings":
+        """Run settings; those of the calls are `CallOptions`'."""
+        return super().settings(
+            deterministic=self.deterministic,
+            run_seconds=self.run_seconds,
+            rerun_tools=self.rerun_tools,
             record=self.record,
             replay=self.replay,
-            **kept,
-            **{name: seconds for name, seconds in times.items() if seconds is not None},
             **more,
         )
 

@@ -32,6 +32,28 @@ SAMPLE_TEMPERATURE = 0.7
 """Of several independent samples of a team that decodes greedily; self-consistency (arXiv:2203.11171) uses it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of one team on its tasks."""
+
+    arm: Arm
+    """Outcomes of the tasks that ended, all of their samples included."""
+    asked: int
+    """Number of tasks there were."""
+    short: BudgetError | None
+    """What money or time ran out on; `None` when every task ended."""
+
+    def whole(self) -> Arm:
+        """The arm, if every task ended.
+
+        Raises:
+            BudgetError: money or time ran out before.
+        """
+        if self.short is not None:
+            raise self.short
+        return self.arm
+
+
 async def sweep(
     runtime: Runtime,
     name: str,
@@ -44,17 +66,17 @@ async def sweep(
     samples: int | Mapping[str, int] = 1,
     vote: VoteNode | None = None,
     on_done: Callable[[], None] = lambda: None,
-) -> Arm:
+) -> Swept:
     """The arm `name`: `graph` at every task, with independent samples of each.
+
+    A task cut short by money or time is not measured and has no outcome, whatever was said; it stays paid for, and its
+    replies are reused on resume.
 
     Args:
         key: prefix of the journal keys, unique within the run.
         samples: per task, or one number for all; from 2 on the team samples at `SAMPLE_TEMPERATURE` if it is greedy.
         vote: counts the samples of a task into one answer; `None` averages their scores instead.
-        on_done: called after each task.
-
-    Raises:
-        BudgetError: the purse ran out; every task already answered stays paid for and is reused on resume.
+        on_done: called after each task that ended.
     """
     folder = runtime.prepare(graph)
     sampled = graph if samples == 1 else sampling(graph)
@@ -62,7 +84,7 @@ async def sweep(
 
     short: list[BudgetError] = []
 
-    async def one(task: Task) -> Outcome:
+    async def one(task: Task) -> Outcome | None:
         count = samples if isinstance(samples, int) else samples[task.id]
         plays = await asyncio.gather(
             *(
@@ -78,14 +100,15 @@ async def sweep(
                 for index in range(count)
             )
         )
+        if cut := [played.error for played in plays if isinstance(played.error, BudgetError)]:
+            short.extend(cut)
+            return None
         on_done()
-        short.extend(played.error for played in plays if isinstance(played.error, BudgetError))
         return _outcome(runtime, task, plays, vote)
 
     outcomes = await asyncio.gather(*(one(task) for task in tasks))
-    if short:  # raised when all have ended: what was in flight is paid for, and kept
-        raise short[0]
-    return Arm.of(name, outcomes)
+    ended = [outcome for outcome in outcomes if outcome is not None]
+    return Swept(Arm.of(name, ended), len(tasks), short[0] if short else None)
 
 
 def sampling(graph: AgentGraph) -> AgentGraph:
@@ -130,12 +153,24 @@ class Evaluated:
     name: str
     team_hash: str
     arm: Arm
+    """Outcomes of the tasks that ended; all of them unless money or time ran out."""
+    asked: int
+    """Number of tasks there were."""
     success: Estimate | None
-    """`None` when nothing was measured."""
+    """`None` unless every task ended."""
     cost_of_pass_nano: int | None
-    """List cost per solved task; `None` when none was solved."""
+    """List cost per solved task; `None` when none was solved, or not every task ended."""
     against_first: Comparison | None
-    """Paired difference to the first team; `None` for the first itself."""
+    """Paired difference to the first team; `None` for the first itself, and unless both ended every task.
+
+    Which tasks end before money or time runs out depends on the tasks, dear and slow ones ending last, so a difference
+    on the others says nothing about all of them.
+    """
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task ended."""
+        return len(self.arm) == self.asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +179,10 @@ class Evaluation:
 
     run_id: str
     teams: tuple[Evaluated, ...]
+    """Every team, also one that was cut short or never began."""
     paid_nano: int
     ran_out: str | None
-    """What the budget ran out on; `None` when it did not."""
+    """What money or time ran out on; `None` when it did not."""
     forecast: Forecast
     """What was foreseen when it began."""
     actual: Actual
@@ -167,6 +203,8 @@ async def evaluate(
     on_start: Callable[[str, int], Callable[[], None]] = lambda name, total: lambda: None,
 ) -> Evaluation:
     """Every team on every task, compared in pairs with the first.
+
+    When money or time runs out, what was measured is returned all the same, and no later team begins.
 
     Args:
         samples: independent samples per task; their scores are averaged.
@@ -201,24 +239,24 @@ async def evaluate(
             runtime.refuse_uncapped("--max-cost")
             forecast = note_forecast(runtime, planned([graph for _, graph, _ in opened_teams], tasks, samples))
             check_scorers(tasks, runtime.folder, trust=settings.trust)
-            arms: list[Arm] = []
-            ran_out: str | None = None
+            swept: list[Swept] = []
             for number, (name, graph, _) in enumerate(opened_teams):
+                if swept and swept[-1].short is not None:
+                    swept.append(Swept(Arm.of(name, ()), len(tasks), swept[-1].short))
+                    continue
                 purse, done = runtime.ledger.child(f"team-{number}"), on_start(name, len(tasks))
                 playing = sweep(
                     runtime, name, graph, tasks, key=str(number), purse=purse, seed=seed, samples=samples, on_done=done
                 )
-                try:
-                    arms.append(await playing)
-                except BudgetError as short:
-                    ran_out = f"{name}: {short}"
-                    break
-            rows = zip(arms, opened_teams, strict=False)  # shorter when the money ran out
+                swept.append(await playing)
+            cut = next((each for each in swept if each.short is not None), None)
             return Evaluation(
                 run_id=runtime.run_id,
-                teams=tuple(_evaluated(arm, arms[0], graph) for arm, (_, graph, _) in rows),
+                teams=tuple(
+                    _evaluated(each, swept[0], team[1]) for each, team in zip(swept, opened_teams, strict=True)
+                ),
                 paid_nano=runtime.ledger.spent,
-                ran_out=ran_out,
+                ran_out=None if cut is None else f"{cut.arm.name}: {cut.short}",
                 forecast=forecast,
                 actual=came_to(runtime),
             )
@@ -243,14 +281,17 @@ def planned(teams: Sequence[AgentGraph | str | Path], tasks: Sequence[Task], sam
     return [Plan(graph if samples == 1 else sampling(graph), texts, samples, folder) for graph, folder in read]
 
 
-def _evaluated(arm: Arm, first: Arm, graph: AgentGraph) -> Evaluated:
+def _evaluated(swept: Swept, first: Swept, graph: AgentGraph) -> Evaluated:
+    arm, whole = swept.arm, swept.short is None
+    comparable = whole and first.short is None and swept is not first
     return Evaluated(
         name=arm.name,
         team_hash=content_hash(graph),
         arm=arm,
-        success=success_interval(arm.scores) if len(arm.scores) else None,
-        cost_of_pass_nano=cost_of_pass(arm),
-        against_first=None if arm is first else compare(arm, first),
+        asked=swept.asked,
+        success=success_interval(arm.scores) if whole else None,
+        cost_of_pass_nano=cost_of_pass(arm) if whole else None,
+        against_first=compare(arm, first.arm) if comparable else None,
     )
 
 

@@ -27,6 +27,8 @@ def asked(model: Model, request: Request, attributes: Mapping[str, str | int]) -
         names.SAMPLE_INDEX: request.sample_index,
         **attributes,
     }
+    if model.address is not None:
+        begun[names.SERVER_ADDRESS], begun[names.SERVER_PORT] = model.address
     if sampling.top_k:
         begun[names.REQUEST_TOP_K] = sampling.top_k
     if request.seed is not None:

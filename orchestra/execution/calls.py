@@ -148,7 +148,7 @@ class Calls:
 
     async def _reply(self, model: Model, request: Request, key: str, ledger: Ledger, place: _Place) -> Reply:
         if model.name not in self._introduced:
-            await self._meet(model, key, ledger)
+            await self._meet(model, request.deadline_seconds, key, ledger)
         cache_key = completion_key(model, request) if self.use_cache else None
         reply = self._remembered(model, request, cache_key, key)
         if reply is None:
@@ -160,19 +160,25 @@ class Calls:
             )
         return reply
 
-    async def _meet(self, model: Model, key: str, ledger: Ledger) -> None:
-        """Have a model learn what it must know of its server; the call that asks first pays what that takes of it."""
+    async def _meet(self, model: Model, seconds: float | None, key: str, ledger: Ledger) -> None:
+        """Have a model learn what it must know of its server; the call that asks first pays what that takes of it.
+
+        What is asked of the model passes its turnstile, with the money in hand: whoever is inside waits for none.
+        """
+        turnstile = self.turnstiles.of(model.name)
 
         async def met(attempt: int) -> None:
             most, price = model.meeting, model.price
             if most is None or price is None:
-                await model.meet()
+                await model.meet(deadline_seconds=seconds, turn=turnstile.passage)
                 return
             reservation = await ledger.reserve(price.cost(most.input_tokens, most.output_tokens), key)
             try:
                 await self.store.flush()
-                took = await model.meet()
+                took = await model.meet(deadline_seconds=seconds, turn=turnstile.passage)
             except BaseException as failure:
+                if isinstance(failure, ModelError) and failure.retry_after_seconds is not None:
+                    turnstile.hold_back(failure.retry_after_seconds)
                 refused = isinstance(failure, ModelError) and failure.served is False
                 (ledger.release if refused else ledger.unknown)(reservation)
                 raise
@@ -285,6 +291,8 @@ class Calls:
             names.TOOL_NAME: tool.name,
             names.TOOL_TYPE: "function" if question is None else KIND,
         }
+        if tool.description:
+            attributes[names.TOOL_DESCRIPTION] = tool.description
         if call_id is not None:
             attributes[names.TOOL_CALL_ID] = call_id
         with self.tracer.span(f"execute_tool {tool.name}", attributes=attributes) as span:

@@ -10,7 +10,7 @@ from typing import Any
 from orchestra import errors
 from orchestra.errors import InputError, ModelError, OrchestraError
 from orchestra.ledger import Ledger, Price
-from orchestra.models.protocol import Capabilities, Completion, Delta, Model, Request
+from orchestra.models.protocol import Capabilities, Completion, Delta, Model, Request, Turn
 
 Line = dict[str, Any]
 """One line of a recording."""
@@ -22,6 +22,7 @@ def described(model: Model) -> dict[str, Any]:
         "name": model.name,
         "provider": model.provider,
         "external": model.external,
+        "address": model.address,
         "price": None if model.price is None else asdict(model.price),
         "capabilities": asdict(model.capabilities),
     }
@@ -42,6 +43,8 @@ class RecordedModel:
         self.provider = str(line["provider"])
         self.fingerprint = str(line.get("fingerprint", ""))
         self.external = bool(line["external"])
+        host_port = line.get("address")
+        self.address: tuple[str, int] | None = None if host_port is None else (host_port[0], host_port[1])
         self.price = None if line["price"] is None else Price(**line["price"])
         self.capabilities = Capabilities(**line["capabilities"])
 
@@ -62,7 +65,7 @@ class RecordedModel:
         raise ModelError(f"model {self.name!r} is a recorded one and answers no new request")
         yield  # a generator, as the protocol asks
 
-    async def meet(self) -> None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> None:
         """Nothing is left to learn."""
 
     async def close(self) -> None:

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from importlib import import_module
 from typing import Any, cast
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from orchestra import plugins
@@ -33,7 +32,8 @@ from orchestra.ledger import Price
 from orchestra.models.litellm_errors import model_error
 from orchestra.models.litellm_prices import listed_price
 from orchestra.models.litellm_wire import REASONS, Reply, reported_usage, wire_messages, wire_tools
-from orchestra.models.protocol import Capabilities, Completion, Delta, Request
+from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Turn
+from orchestra.models.vllm_names import host_and_port, is_loopback
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # read at import: otherwise it downloads the list
 try:
@@ -135,7 +135,7 @@ def open_litellm(
         provider = _provider(name)
         parameters = frozenset(litellm.get_supported_openai_params(model=name) or ())
     facts = _facts(name, provider)
-    own = provider in LOCAL_PROVIDERS or _is_loopback(api_base)
+    own = provider in LOCAL_PROVIDERS or (api_base is not None and is_loopback(api_base))
     if price is None and own:
         speeds = (input_tokens_per_second, output_tokens_per_second)
         if machine_usd_per_hour is not None and speeds[0] is not None and speeds[1] is not None:
@@ -211,6 +211,11 @@ class LitellmModel:
         return self._price
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        """Of `api_base`; `None` where LiteLLM knows the provider's address and does not say it."""
+        return host_and_port(self._settings.api_base) if self._settings.api_base else None
+
+    @property
     def external(self) -> bool:
         """Whether a call costs money outside this machine."""
         return self._external
@@ -272,7 +277,7 @@ class LitellmModel:
 
     meeting = None
 
-    async def meet(self) -> None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> None:
         """Nothing is left to learn."""
 
     async def close(self) -> None:
@@ -358,8 +363,3 @@ def _facts(name: str, provider: str) -> dict[str, Any]:
         if isinstance(entry, dict) and entry.get("litellm_provider") == provider:
             return cast("dict[str, Any]", entry)
     return {}
-
-
-def _is_loopback(api_base: str | None) -> bool:
-    host = urlsplit(api_base).hostname if api_base else None
-    return host is not None and (host in ("localhost", "::1") or host.startswith("127."))

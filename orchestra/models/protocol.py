@@ -6,7 +6,8 @@ ids and never renders it again, because decoding and encoding again changes 9-20
 async stream of `Delta` events that ends in exactly one `Completion`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -136,6 +137,10 @@ class Completion:
     """Time to the first token; `None` means not measured."""
 
 
+Turn = Callable[[int], AbstractAsyncContextManager[object]]
+"""Waits until a call of at most so many tokens may be sent; inside, it is on its way."""
+
+
 @runtime_checkable
 class Model(Protocol):
     """A language model. Implementations keep no conversation: everything a call depends on is in its request."""
@@ -171,6 +176,11 @@ class Model(Protocol):
         ...
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the server it is reached at; `None` means this process, or a server it cannot name."""
+        ...
+
+    @property
     def meeting(self) -> Usage | None:
         """Most tokens that `meet` would take of the model now; `None` means none."""
         ...
@@ -191,8 +201,12 @@ class Model(Protocol):
         """
         ...
 
-    async def meet(self) -> Usage | None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> Usage | None:
         """Learn what the properties above need to know, such as what a server says of itself; once is enough.
+
+        Args:
+            deadline_seconds: each question is given up after so long, its turn not included; `None` waits.
+            turn: is waited for before each question that the model itself answers; `None` asks at once.
 
         Returns:
             Tokens that it took of the model, at most `meeting`; `None` when it took none.

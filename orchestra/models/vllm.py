@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from orchestra.errors import InputError, ModelError
+from orchestra.errors import ModelError
 from orchestra.ledger import DEFAULT_MACHINE_USD_PER_HOUR, Price
-from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Usage
-from orchestra.models.serving import record as records
+from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Turn, Usage
 from orchestra.models.serving.record import Record
 from orchestra.models.vllm_errors import not_served, refusal
 from orchestra.models.vllm_http import BROKEN, Answer, Connection
-from orchestra.models.vllm_names import Address, is_loopback, parsed
+from orchestra.models.vllm_names import Address, host_and_port, is_loopback, parsed, record_of
 from orchestra.models.vllm_prompts import Prompts, prompt_text, tokens_bound
 from orchestra.models.vllm_truth import (
+    PROBE_TOKENS,
     PROBING,
     Facts,
     facts_of,
@@ -38,7 +38,7 @@ from orchestra.models.vllm_truth import (
 from orchestra.models.vllm_wire import Events, Reply, chat_body, completion, encoded, ids_body
 
 ASKING_SECONDS = 10.0
-"""A question about the server itself gives up after this."""
+"""A question about a server that was not met, for which everything else waits, gives up after this."""
 TAIL_SECONDS = 0.5
 """How long the end of a body is waited for after the reply is complete, so that its connection can be used again."""
 CHAT, IDS = "/v1/chat/completions", "/v1/completions"
@@ -94,7 +94,7 @@ def open_vllm(
         InputError: the name says no model or no address.
     """
     address = parsed(name)
-    record = _record_of(address, name)
+    record = record_of(address, name)
     url = address.url or (record.url if record is not None else "")
     switches = address.switches
     token_ids = switches.get("token_ids", token_ids)
@@ -150,12 +150,13 @@ class VllmModel:
         self.name = name
         self.price = price
         self.external = external
+        self.address = host_and_port(connection.url)
         self._address, self._record, self._settings = address, record, settings
         self._connection = connection
         self._processed = processed_logprobs
         self._prompts = Prompts(connection.name, self._posted)
         self._facts: Facts | None = None
-        self._asking = asyncio.Lock()
+        self._asking, self._probing = asyncio.Lock(), asyncio.Lock()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -233,22 +234,16 @@ class VllmModel:
         """Two short probes, where nobody has said which log-probabilities the server reports."""
         return PROBING if self._settings.logprobs and self._processed is None else None
 
-    async def meet(self) -> Usage | None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> Usage | None:
         """Ask the server what it is, and where nobody has said so, which log-probabilities it reports.
 
         Raises:
-            ModelError: it does not answer, or has no such model.
+            ModelError: it does not answer in time, or has no such model.
         """
-        try:
-            async with asyncio.timeout(ASKING_SECONDS):
-                with not_served():
-                    await self._known(self._address.adapter)
-                return await self._probed() if self._settings.logprobs else None
-        except TimeoutError as late:
-            raise ModelError(
-                f"{self.name} did not say within {ASKING_SECONDS:g} s what it is; is it busy or still starting?",
-                retryable=True,
-            ) from late
+        with not_served():
+            async with self._within(deadline_seconds):
+                await self._known(self._address.adapter)
+        return await self._probed(deadline_seconds, turn) if self._settings.logprobs else None
 
     async def close(self) -> None:
         """Close its connections; calling it twice is harmless."""
@@ -342,23 +337,38 @@ class VllmModel:
         """Whether log-probabilities of this request's reply are of the distribution sampled from."""
         if is_the_same_either_way(request.sampling):
             return True
-        await self._probed()
+        if self._processed is None:
+            await self._probed()
         return bool(self._processed)
 
-    async def _probed(self) -> Usage | None:
+    async def _probed(self, seconds: float | None = None, turn: Turn | None = None) -> Usage | None:
         """Find out, where it is not known, whether log-probabilities are processed; the tokens that took."""
-        async with self._asking:
+        async with self._probing:
             if self._processed is not None:
                 return None
             answers: list[bytes] = []
             for body in probes(self._address.base):
                 try:
-                    answers.append(await self._sent("POST", IDS, body))
+                    async with contextlib.nullcontext() if turn is None else turn(PROBE_TOKENS), self._within(seconds):
+                        answers.append(await self._sent("POST", IDS, body))
                 except ModelError as error:
                     error.served = None if answers else error.served
                     raise
             self._processed = tells_processed(answers)
             return PROBING
+
+    @contextlib.asynccontextmanager
+    async def _within(self, seconds: float | None) -> AsyncGenerator[None, None]:
+        """Give up a question about the server itself after so long, or after the longest silence there may be."""
+        limit = self._settings.timeout_seconds if seconds is None else min(seconds, self._settings.timeout_seconds)
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError as late:
+            raise ModelError(
+                f"{self.name} did not say within {limit:g} s what it is; is it busy or still starting? "
+                "give the call a longer deadline"
+            ) from late
 
     def _until(self, ends: float | None) -> asyncio.Timeout:
         quiet = asyncio.get_running_loop().time() + self._settings.timeout_seconds
@@ -381,18 +391,3 @@ class VllmModel:
         if status != 200:
             raise refusal(self._connection.name, status, {}, body)
         return body
-
-
-def _record_of(address: Address, name: str) -> Record | None:
-    if address.url is not None:
-        record = records.found(address.url)
-        return record if record is not None and record.model == address.base else None
-    running = records.running(address.base)
-    if len(running) != 1:
-        several = ", ".join(record.url for record in running)
-        raise InputError(
-            f"'vllm/{name}' says no address"
-            + (f", and several servers run that model ({several})" if several else " and no such server runs here")
-            + f"; write vllm/{name}@http://HOST:PORT, or start one: orchestra serve {address.base}"
-        )
-    return running[0]

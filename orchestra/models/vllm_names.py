@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from orchestra.errors import InputError
+from orchestra.models.serving import record as records
+from orchestra.models.serving.record import Record
 from orchestra.plugins import closest
 
 SWITCHES = ("token_ids", "stream", "tools", "logprobs", "processed_logprobs")
@@ -53,10 +55,40 @@ def parsed(name: str) -> Address:
     return Address(base=base, adapter=adapter or None, url=root, switches=_switches(parts.query, name))
 
 
+def host_and_port(url: str) -> tuple[str, int] | None:
+    """Where the server at `url` listens; `None` when the address names no host.
+
+    >>> host_and_port("https://models.example/v1")
+    ('models.example', 443)
+    """
+    parts = urlsplit(url)
+    return None if parts.hostname is None else (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+
+
 def is_loopback(url: str) -> bool:
     """Whether `url` is an address of this machine."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def record_of(address: Address, name: str) -> Record | None:
+    """What `orchestra serve` wrote down of the server that `name` means; `None` when it did not start it.
+
+    Raises:
+        InputError: the name says no address, and not exactly one server of that model runs here.
+    """
+    if address.url is not None:
+        record = records.found(address.url)
+        return record if record is not None and record.model == address.base else None
+    running = records.running(address.base)
+    if len(running) != 1:
+        several = ", ".join(record.url for record in running)
+        raise InputError(
+            f"'vllm/{name}' says no address"
+            + (f", and several servers run that model ({several})" if several else " and no such server runs here")
+            + f"; write vllm/{name}@http://HOST:PORT, or start one: orchestra serve {address.base}"
+        )
+    return running[0]
 
 
 def _switches(query: str, name: str) -> dict[str, bool]:

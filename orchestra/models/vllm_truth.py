@@ -99,6 +99,8 @@ def probes(model: str) -> tuple[bytes, bytes]:
 
 PROBING = Usage(input_tokens=2 * len(_PROMPT), output_tokens=2)
 """What the two take of the model."""
+PROBE_TOKENS = len(_PROMPT) + 1
+"""Of one of them, prompt and reply."""
 
 
 def tells_processed(answers: Sequence[bytes]) -> bool:

@@ -26,6 +26,7 @@ from orchestra.models.protocol import (
     Message,
     Request,
     ToolCall,
+    Turn,
     Usage,
 )
 from orchestra.testing.script import Reply, Rules, Script, ScriptExhausted, echo, last_user_text, read_script
@@ -166,9 +167,10 @@ class ScriptedModel:
             if not ended:
                 self.cancelled += 1
 
+    address: tuple[str, int] | None = None
     meeting: Usage | None = None
 
-    async def meet(self) -> Usage | None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> Usage | None:
         """Nothing is left to learn."""
         return None
 

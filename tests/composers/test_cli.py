@@ -60,6 +60,22 @@ def test_a_search_budget_that_runs_out_is_exit_code_3(office, capsys):
     assert (office / "team.yaml").exists()
 
 
+def test_a_search_out_of_time_is_exit_code_3_and_can_be_gone_on_with(office, capsys):
+    tools = (office / "tools.py").read_text()
+    (office / "tools.py").write_text("import time\n" + tools.replace("    return None\n", "    time.sleep(600)\n"))
+    began = time.monotonic()
+    assert execute(words(office, "--try-all", "--run-seconds", "3")) == 3
+    assert time.monotonic() - began < 60
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the run took longer than 3 s" in said
+    (office / "tools.py").write_text(tools)
+    with Store.open(office / "store.sqlite", read_only=True) as store:
+        (short,) = store.runs()
+    assert execute(words(office, "--try-all", "--resume", short.run_id, "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["run_id"] == short.run_id
+    assert (office / "team.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

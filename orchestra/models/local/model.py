@@ -18,7 +18,7 @@ from orchestra.models.local.replies import ReplyText
 from orchestra.models.local.rows import Piece, Row
 from orchestra.models.local.sampling import Chooser, generator_of
 from orchestra.models.local.shelf import Shelf
-from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Usage
+from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Turn, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ class LocalModel:
 
     provider = "orchestra.local"
     external = False
+    address = None
     meeting = None
 
     def __init__(
@@ -156,7 +157,7 @@ class LocalModel:
             row.cancelled = True
         return replace(self._completion(row, served), text=reply, finish_reason="stop")
 
-    async def meet(self) -> None:
+    async def meet(self, *, deadline_seconds: float | None = None, turn: Turn | None = None) -> None:
         """Nothing is left to learn."""
 
     async def close(self) -> None:

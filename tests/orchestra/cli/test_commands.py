@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from orchestra.benchmarks.tasks import read_tasks
 from orchestra.cli import execute
+from orchestra.evaluation.sweep import evaluate
+from orchestra.execution.settings import Settings
 from orchestra.traces.store import Store
 
 TEAM = """\
@@ -92,7 +95,46 @@ def test_a_cap_that_runs_out_is_exit_code_3_with_what_was_measured(desk, capsys)
     assert execute(words) == 3
     document = json.loads(capsys.readouterr().out)
     assert document["ran_out"]
-    assert document["teams"] == []
+    [team] = document["teams"]
+    nothing = ("success", "interval_95", "list_usd_per_task", "cost_of_pass_usd", "difference_to_first")
+    assert (team["measured"], team["tasks"], *(team[key] for key in nothing)) == (0, 4, *[None] * 5)
+
+
+@pytest.fixture
+def dear(desk):
+    """The desk with a fifth task whose question alone is too dear for the cap."""
+    row = {"id": "t4", "input": "How many? " * 5000, "target": "11", "split": "trial"}
+    with (desk / "tasks.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return ["--tasks", "tasks.jsonl", "--max-cost", "0.0005", *COMMON]
+
+
+def test_a_team_cut_short_keeps_what_was_measured_and_is_not_compared(dear, capsys):
+    assert execute(["evaluate", "one/team.yaml", "two/team.yaml", "--json", *dear]) == 3
+    document = json.loads(capsys.readouterr().out)
+    first, second = document["teams"]
+    assert document["ran_out"].startswith("1: team: ")
+    assert (first["measured"], first["tasks"], first["success"], first["interval_95"]) == (4, 5, 1.0, None)
+    assert (second["measured"], second["success"], second["difference_to_first"]) == (0, None, None)
+
+
+def test_the_table_says_how_many_tasks_of_a_team_cut_short_were_measured(dear, capsys):
+    assert execute(["evaluate", "one/team.yaml", *dear]) == 3
+    told = capsys.readouterr()
+    assert "4 of 5" in told.out
+    assert "1: team: measured 4 of 5 tasks" in " ".join(told.err.split())
+
+
+async def test_a_later_team_cut_short_is_not_compared_with_the_first_that_was_not(desk):
+    task = "{task}\\n{messages}"
+    text = (desk / "two" / "team.yaml").read_text()
+    (desk / "two" / "team.yaml").write_text(text.replace(task, "{task} " * 9000 + task))
+    teams, tasks = ["one/team.yaml", "two/team.yaml"], read_tasks(desk / "tasks.jsonl")
+    settings = Settings(model="scripted/rules.yaml")
+    first, second = (await evaluate(teams, tasks, settings=settings, max_cost_usd="0.0005", store="store.sqlite")).teams
+    assert (first.complete, second.complete, second.asked) == (True, False, 4)
+    assert first.success is not None
+    assert (second.success, second.against_first, second.cost_of_pass_nano) == (None, None, None)
 
 
 def test_every_task_of_a_file_is_answered_and_scored(desk, capsys):

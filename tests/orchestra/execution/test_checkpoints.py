@@ -117,6 +117,37 @@ async def test_resuming_is_not_replaying(target):
     assert ran == ["draft", "ask", "ask", "route", "last"]
 
 
+async def test_a_thread_that_was_resumed_can_stop_and_be_resumed_again(target):
+    """The second checkpoint, made after a resume, is as good as the first (llama-agents #281)."""
+    ran: list[str] = []
+
+    def build(saver: StoreSaver) -> Any:
+        builder = StateGraph(Log)
+        ids = ["first", "second", "third"]
+        for name in ids:
+
+            async def ask(state: Log, name: str = name) -> Log:
+                said = interrupt(f"{name}?")
+                ran.append(name)
+                return Log(log=[said])
+
+            builder.add_node(name, ask)
+        for source, aim in zip([START, *ids], [*ids, END], strict=True):
+            builder.add_edge(source, aim)
+        return builder.compile(checkpointer=saver)
+
+    heard: list[Any] = []
+    for given in (Log(log=[]), Command(resume="a"), Command(resume="b"), Command(resume="c")):
+        with Store.open(target) as store:  # each time as another process would
+            heard.append(await build(StoreSaver(store)).ainvoke(given, place("t")))
+    assert [asked["__interrupt__"][0].value for asked in heard[:3]] == ["first?", "second?", "third?"]
+    assert [asked["log"] for asked in heard] == [[], ["a"], ["a", "b"], ["a", "b", "c"]]
+    assert ran == ["first", "second", "third"]
+    with Store.open(target) as store:
+        kept = [state.values["log"] async for state in build(StoreSaver(store)).aget_state_history(place("t"))]
+    assert kept[:4] == [["a", "b", "c"], ["a", "b"], ["a"], []]
+
+
 async def test_routing_goes_on_after_a_router_has_failed(store):
     """A resumed run asks the router again; it does not end as if it had (langgraph #8834)."""
     failing = [True]

@@ -15,6 +15,8 @@ from orchestra.execution import Runtime, Settings
 from orchestra.execution.recording import store_for
 from orchestra.models.protocol import Capabilities, ToolCall
 from orchestra.testing import ScriptedModel
+from orchestra.testing.collector import LoopbackCollector
+from orchestra.traces import names
 from orchestra.traces.store import Store
 from orchestra.traces.summary import run_episodes
 
@@ -75,6 +77,28 @@ async def test_the_command_serves_over_standard_input_and_output(tmp_path):
         (run,) = store.runs()
         assert run.command == "serve"
         assert run.run_id == result.structured_content["run_id"]
+
+
+async def test_the_command_keeps_to_caps_limits_and_the_redactor_and_exports(tmp_path):
+    from mcp import Client, StdioServerParameters
+
+    serialisation.write(PAIR, tmp_path / "team.yaml")
+    words = ["-m", "orchestra", "mcp", "serve", str(tmp_path / "team.yaml"), "--store", str(tmp_path / "s.sqlite")]
+    words += ["--model", "scripted/echo", "--limits", "concurrency=1", "--call-seconds", "30", "--node-seconds", "60"]
+    words += ["--redact", "hush.", "--max-cost-agent", "answerer=0", "--max-calls-tool", "none=1"]
+    with LoopbackCollector() as collector:
+        server = StdioServerParameters(command=sys.executable, args=[*words, "--otlp", collector.url])
+        async with Client(server) as client:
+            result = await client.call_tool("sums_facts", {"task": "say hush1"})
+    assert result.is_error
+    assert "call-1/answerer' has $0.00 left of $0.00" in result.content[0].text
+    with Store.open(tmp_path / "s.sqlite", read_only=True) as store:
+        (episode,) = run_episodes(store, store.runs()[0].run_id)
+        chats = [span for span in store.spans(store.runs()[0].run_id) if span.name.startswith("chat ")]
+        chat = min(chats, key=lambda span: span.start_ns)
+        assert "say ***" in json.dumps(store.blob_value(chat.attributes[names.INPUT_MESSAGES]))
+    assert "hush1" not in repr(episode)
+    assert {span.name for span in collector.spans} >= {chat.name, f"invoke_workflow {PAIR.name}"}
 
 
 async def test_the_command_serves_over_http_until_it_is_interrupted(tmp_path):

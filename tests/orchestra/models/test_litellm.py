@@ -361,3 +361,9 @@ async def test_other_providers_own_protocols_give_the_same_completion(name, body
     assert (last.text, last.finish_reason) == ("hello", "stop")
     assert last.usage == Usage(input_tokens=5, output_tokens=2)
     assert len(server.served) == 1
+
+
+def test_its_address_is_the_base_it_was_given_and_is_not_guessed():
+    given = open_litellm("openai/test", api_base="https://models.example/v1", api_key="none")
+    assert given.address == ("models.example", 443)
+    assert open_litellm("openai/test", api_key="none").address is None

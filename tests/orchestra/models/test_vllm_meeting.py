@@ -6,13 +6,15 @@ from dataclasses import replace
 from graphs import Sampling
 from graphs.motifs import MOTIFS
 from orchestra.benchmarks.tasks import Task
-from orchestra.errors import BudgetError
+from orchestra.errors import BudgetError, OutOfTime
 from orchestra.execution import Runtime, Settings
 from orchestra.execution.runner import answer
 from orchestra.ledger import Price
 from orchestra.models import open_model
+from orchestra.models.limits import Limits
 from orchestra.models.retry import RetryPolicy
-from orchestra.testing import Answer, FaultyServer
+from orchestra.models.vllm_truth import PROBING
+from orchestra.testing import NEVER, Answer, FaultyServer
 from orchestra.traces.store import Store
 
 PRICE = Price(1_000_000, 1_000_000_000, "test")
@@ -23,12 +25,12 @@ SAMPLED = MOTIFS["solo"](["Go."]).model_copy(update={"sampling": Sampling(temper
 
 
 @asynccontextmanager
-async def met(plan, tmp_path, *, cap_nano=CAP_NANO):
+async def met(plan, tmp_path, *, cap_nano=CAP_NANO, **more):
     """A run that meets a server that follows `plan`, played once."""
     with Store.open(tmp_path / "store.sqlite") as store:
         async with FaultyServer(plan) as server:
             model = open_model(f"vllm/loopback@{server.url.removesuffix('/v1')}", price=PRICE)
-            settings = Settings(model="asked", retry=RETRY)
+            settings = Settings(model="asked", retry=RETRY, **more)
             async with Runtime.opened(
                 "run", store=store, settings=settings, cap_nano=cap_nano, models={"asked": model}
             ) as runtime:
@@ -59,6 +61,36 @@ async def test_a_cap_too_small_for_the_probes_sends_none(tmp_path):
     async with met([Answer(text="all is well")], tmp_path, cap_nano=PROBES_NANO - 1) as (played, server, ledger):
         assert isinstance(played.error, BudgetError)
         assert (server.served, ledger.spent, ledger.reserved) == ([], 0, 0)
+
+
+async def test_probes_wait_for_their_turn_like_any_other_call(tmp_path):
+    limits = {"*": Limits(requests_per_minute=2)}
+    async with met([Answer(text="all is well")], tmp_path, limits=limits, run_seconds=1.5) as (played, server, ledger):
+        assert isinstance(played.error, OutOfTime)  # the reply waits until the probes are a minute old
+        assert [one.completion_tokens for one in server.served] == [1, 1]
+        assert ledger.spent == cost(server.served)
+
+
+async def test_each_probe_takes_a_turn_of_its_own_and_only_once(tmp_path):
+    turns = []
+
+    @asynccontextmanager
+    async def turn(tokens):
+        turns.append(tokens)
+        yield
+
+    async with FaultyServer([Answer(text="all is well")]) as server:
+        model = open_model(f"vllm/loopback@{server.url.removesuffix('/v1')}", price=PRICE)
+        assert await model.meet(turn=turn) == PROBING
+        assert await model.meet(turn=turn) is None
+        await model.close()
+    assert turns == [4, 4]
+
+
+async def test_meeting_a_server_that_says_nothing_takes_no_longer_than_a_call_may(tmp_path):
+    async with met([Answer(delay_seconds=NEVER)], tmp_path, call_seconds=0.3) as (played, server, ledger):
+        assert "did not say within 0.3 s" in str(played.error)
+        assert (len(server.served), ledger.unknown_total) == (1, PROBES_NANO)
 
 
 async def test_calls_that_meet_a_server_at_once_probe_it_once(tmp_path):

@@ -16,6 +16,7 @@ from orchestra.traces.store import Store
 
 FOLDER = Path(__file__).resolve().parents[2] / "golden" / "traces"
 GOLDEN = FOLDER / "run-genai-0.1.0.json"
+SERVED = FOLDER / "run-server-genai-0.1.0.json"
 CONVENTION = yaml.safe_load((FOLDER / "genai-0.1.0.yaml").read_text(encoding="utf-8"))
 """Operation -> names that its span must have, and names that it may have."""
 
@@ -147,6 +148,25 @@ async def test_a_call_of_a_server_is_a_client_s_and_has_what_the_convention_requ
     assert set(CONVENTION["chat"]["required"]) <= set(chat.attributes)
     assert (names.ERROR_TYPE in chat.attributes) == (plan[0].status == 400)
     assert (names.RESPONSE_ID in chat.attributes) == (plan[0].status == 200)
+
+
+async def test_a_whole_run_against_a_server_has_the_spans_it_always_had(tmp_path):
+    (tmp_path / "team.yaml").write_text(TEAM)
+    (tmp_path / "office.py").write_text(TOOLS)
+
+    def plan(asked):
+        if asked.body["messages"][-1]["role"] == "tool" or not asked.body.get("tools"):
+            return Answer(text="It cost 65")
+        return Answer(tool_calls=(("order", '{"input": "61"}'),))
+
+    async with FaultyServer(plan) as server:
+        port = server.url.removesuffix("/v1").rpartition(":")[2]
+        settings = Settings(model=f"vllm/loopback@http://127.0.0.1:{port}?token_ids=false&tools=true&stream=false")
+        await run(tmp_path / "team.yaml", "What did 61 cost?", settings=settings, store=tmp_path / "s.db")
+    with Store.open(tmp_path / "s.db", read_only=True) as store:
+        now = json.dumps(tree(store, store.runs(1)[0].run_id)).replace(f"127.0.0.1:{port}", "127.0.0.1:<port>")
+    now = now.replace(f'"{names.SERVER_PORT}": {port}', f'"{names.SERVER_PORT}": "<port>"')
+    assert json.loads(now) == json.loads(SERVED.read_text(encoding="utf-8"))
 
 
 async def test_the_names_the_convention_gave_up_are_nowhere(played):
