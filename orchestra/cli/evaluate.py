@@ -134,6 +134,11 @@ def _show(evaluation: "Evaluation") -> None:
             else f"{100 * difference.mean:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})",
         )
     console().print(table)
+    for team in evaluation.teams:
+        if team.arm.failures:  # they count as not solved, which is not what a team is worth
+            which = "1 episode" if team.arm.failures == 1 else f"{team.arm.failures} episodes"
+            told = f"{team.name}: {which} failed and scored 0; `orchestra traces list` shows them, --call-seconds waits"
+            errors().print(f"{told} longer", style="yellow", markup=False, soft_wrap=True)
     if evaluation.ran_out:
         errors().print(f"the budget ran out: {evaluation.ran_out}", style="red", markup=False)
         for team in evaluation.teams:

@@ -80,6 +80,12 @@ def test_two_teams_of_different_folders_are_compared_with_their_own_tools(desk, 
     assert len(chats) == 2 * 2 * 4
 
 
+def test_episodes_that_failed_are_told_beside_the_table(desk, capsys):
+    (desk / "rules.yaml").write_text("rules:\n  - {match: '', error: the server fell over}\n")
+    assert execute(["evaluate", "one/team.yaml", "--tasks", "tasks.jsonl", *COMMON]) == 0
+    assert "4 episodes failed and scored 0" in capsys.readouterr().err
+
+
 def test_a_resumed_evaluation_asks_nothing_again_and_must_be_the_same(desk, capsys):
     words = ["evaluate", "one/team.yaml", "--tasks", "tasks.jsonl", "--json", *COMMON]
     assert execute(words) == 0
