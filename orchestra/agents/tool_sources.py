@@ -5,6 +5,7 @@ A tool's `call` is looked up beside the inventory file first, then among the ins
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,16 +70,33 @@ def source_of(call: str, folders: Sequence[Path] = (), *, trust: bool = False, w
     )
 
 
+def check_system(tool: Tool, system: str = os.name) -> None:
+    """Refuse a tool where its worker process cannot be started and killed as it must be.
+
+    Args:
+        system: as `os.name` has it.
+
+    Raises:
+        InputError: the system is neither Linux nor macOS nor another Unix.
+    """
+    if system != "posix":
+        raise InputError(
+            f"tool {tool.name!r} cannot run on this system ({system!r}): its worker process needs Linux, or macOS, "
+            "where its memory is not limited; on Windows use WSL, or a team without tools"
+        )
+
+
 def check_trusted(tool: Tool, folder: Path | None, trust: bool = False) -> None:
     """Refuse a tool whose code is neither beside its inventory nor an installed plug-in; nothing is imported.
 
     Raises:
         Untrusted: when its code lies elsewhere and `trust` is not given.
-        InputError: when its `call` is malformed or names an unknown plug-in or MCP server.
+        InputError: when its `call` is malformed or names an unknown plug-in or MCP server, or no tool can run here.
     """
     if tool.call.startswith(PREFIX):
         check_mcp(tool, _as_folders(folder), trust=trust)
     else:
+        check_system(tool)
         source_of(tool.call, _as_folders(folder), trust=trust)
 
 

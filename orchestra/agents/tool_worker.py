@@ -10,8 +10,8 @@ import faulthandler
 import importlib
 import io
 import json
+import mmap
 import os
-import resource
 import socket
 import sys
 import traceback
@@ -113,15 +113,17 @@ def address_space_bytes() -> int | None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return None
-    return pages * resource.getpagesize()
+    return pages * mmap.PAGESIZE
 
 
 def limit_growth(memory_mib: int | None) -> None:
     """Let the address space grow by `memory_mib` from what it is now; `None` lifts the limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
     now = address_space_bytes()
     if now is None:
         return
+    import resource  # there is none on Windows, where the process that starts this one reads this file too
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
     soft = hard if memory_mib is None else now + memory_mib * MIB
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard) if soft != resource.RLIM_INFINITY else hard

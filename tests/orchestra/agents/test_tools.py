@@ -6,6 +6,7 @@ import time
 import pytest
 
 from graphs import Tool
+from orchestra.agents.tool_sources import check_system
 from orchestra.agents.tools import ToolPool
 from orchestra.errors import InputError, ToolError, UnknownPlugin, Untrusted
 
@@ -283,6 +284,21 @@ async def test_a_closed_pool_leaves_no_process_behind(folder):
     await pool.close()
     await pool.close()
     assert [process.poll() is None for process in processes] == [False, False]
+
+
+def test_a_system_that_cannot_run_a_worker_refuses_the_tool_and_says_what_to_do():
+    tool = Tool(name="order", call="office:order")
+    check_system(tool, "posix")
+    with pytest.raises(InputError, match=r"'order' cannot run on this system.*WSL"):
+        check_system(tool, "nt")
+
+
+def test_the_worker_s_file_can_be_read_where_there_are_no_resource_limits():
+    import subprocess
+    import sys
+
+    code = "import sys; sys.modules['resource'] = None; import orchestra.agents.tools, orchestra.execution.calls"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_worker_imports_no_part_of_orchestra_and_starts_fast():
