@@ -1,5 +1,6 @@
 """Where commands write: results to standard output, everything about them to standard error."""
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -7,17 +8,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@cache
 def console() -> "Console":
     """Standard output."""
-    from rich.console import Console
+    return _opened(os.environ.get("COLUMNS"), stderr=False)
 
-    return Console(highlight=False)
+
+def errors() -> "Console":
+    """Standard error: progress, footers, warnings."""
+    return _opened(os.environ.get("COLUMNS"), stderr=True)
 
 
 @cache
-def errors() -> "Console":
-    """Standard error: progress, footers, warnings."""
+def _opened(columns: str | None, *, stderr: bool) -> "Console":
+    """One console for each stream; rich reads the width that is asked for once, so another width is another one."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=stderr, highlight=False)

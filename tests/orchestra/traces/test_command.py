@@ -6,7 +6,6 @@ from typer.testing import CliRunner
 from graphs.motifs import MOTIFS
 from graphs.serialisation import write
 from orchestra.cli import execute
-from orchestra.cli.console import console
 from orchestra.cli.traces import traces_app
 from orchestra.errors import InputError
 from orchestra.ledger import Entry, show_usd
@@ -181,10 +180,8 @@ def columns(monkeypatch):
 
     def set_columns(width):
         monkeypatch.setenv("COLUMNS", str(width))
-        console.cache_clear()
 
-    yield set_columns
-    console.cache_clear()
+    return set_columns
 
 
 def test_many_episodes_are_a_table_of_their_groups(busy_run, file, columns):
