@@ -25,8 +25,9 @@ VENV_PEERS := .venv-peers
 PEERS_graphs := langgraph langchain-openai langgraph-checkpoint-sqlite autogen-agentchat 'autogen-ext[openai]'
 PEERS_agents := openai-agents 'pydantic-ai-slim[openai]' 'smolagents[openai]'
 PEERS_crewai := crewai
+PEERS_trl := torch trl peft datasets
 
-.PHONY: demo test live test-vllm lint bench clean
+.PHONY: demo test live test-vllm lint bench bench-training clean
 
 demo: $(VENV)/.demo
 	$(BIN)/orchestra models pull $(MODEL) $(EMBEDDINGS)
@@ -56,6 +57,11 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev $(VENV_PEERS)/graphs/.ready $(VENV_PEERS)/agents/.ready $(VENV_PEERS)/crewai/.ready
 	$(BIN)/orchestra models pull $(MODEL) $(EMBEDDINGS)
 	$(BIN)/python -m benchmarks
+
+# Trainer throughput beside TRL's, and peak memory: half an hour of one core.
+bench-training: $(VENV)/.dev $(VENV_PEERS)/trl/.ready
+	$(BIN)/orchestra models pull $(MODEL)
+	$(BIN)/python -m benchmarks training --memory --trl $(VENV_PEERS)/trl/bin/python
 
 clean:
 	rm -rf $(VENV) $(VENV_VLLM) $(VENV_PHOENIX) $(VENV_APPS) $(VENV_PEERS) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

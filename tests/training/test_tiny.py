@@ -8,7 +8,7 @@ from orchestra.execution import Settings
 from training.recipes import read
 from training.trainers import train
 
-GAMES = 300
+GAMES = 200
 """At each of two seats."""
 PARAMETERS_MOST = 2_000_000
 
