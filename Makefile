@@ -5,8 +5,10 @@
 #   make live    what make test-vllm installs, and nothing else
 # TORCH_INDEX=<url> picks another build of torch, such as a CPU or CUDA index.
 
-# Processes that share the tests, a file at a time.
+# Processes that share the tests, a file at a time, each with one core to compute on.
 JOBS ?= 2
+# Times each command is killed by tests/kills; 100 where nobody says.
+KILLS ?= 25
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -37,7 +39,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/orchestra models pull $(MODEL) $(EMBEDDINGS)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	KILLS=$(KILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 live: $(VENV_VLLM)/.ready $(VENV_PHOENIX)/.ready $(VENV_APPS)/.ready
 

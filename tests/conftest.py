@@ -12,7 +12,7 @@ from hypothesis import settings
 from orchestra.testing.postgres import LocalPostgres
 
 settings.register_profile("dev", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=300, deadline=None, print_blob=True)
+settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
@@ -57,6 +57,15 @@ def _is_loopback(host: object) -> bool:
 
 _gate = _Gate()
 sys.addaudithook(_gate)
+
+LONGEST = ("tests/training/test_tiny.py", "tests/kills/test_kills.py", "tests/examples/test_lessons.py")
+"""Files of minutes: processes that share the tests begin with them, so that none is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    names = tuple(Path(file).as_posix() for file in LONGEST)
+    items.sort(key=lambda item: not item.path.as_posix().endswith(names))
 
 
 @pytest.fixture(autouse=True)

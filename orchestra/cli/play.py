@@ -1,7 +1,7 @@
 """`orchestra play`: teams at the seats of an environment, and what came of it for each."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -50,6 +50,15 @@ Temperature = Annotated[
 MaxTokens = Annotated[
     int | None, typer.Option(min=1, help="Of a reply of teams that are a model; else 32, with --thinking 1024.")
 ]
+Exploit = Annotated[
+    str | None,
+    typer.Option(
+        "--exploitability",
+        metavar="N|exact",
+        help="At kuhn-poker, what perfect opponents win of each team: from N replies at each information state, or "
+        "exact, from the probabilities of a local model.",
+    ),
+]
 Concurrency = Annotated[int, typer.Option(min=1, help="Games at once.")]
 CALL_SECONDS = 600.0
 """As `orchestra.environments.matches` has it: with many games at once a call waits for its turn."""
@@ -75,6 +84,7 @@ def play_command(
     option: Option = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
+    exploitability: Exploit = None,
     concurrency: Concurrency = 64,
     max_cost: options.MaxCost = None,
     *,
@@ -99,12 +109,25 @@ def play_command(
         store=store,
         seed=how.seed,
         resume=resume,
+        exploit=_exploit(exploitability),
     )
     if as_json:
         options.print_json(match.document())
     else:
         _show(match)
     return match.exit_code
+
+
+def _exploit(said: str | None) -> "int | Literal['exact'] | None":
+    from orchestra.errors import InputError
+
+    if said is None:
+        return None
+    if said == "exact":
+        return "exact"
+    if not said.isdecimal():
+        raise InputError(f"--exploitability is a number of replies or `exact`, not {said!r}")
+    return int(said)
 
 
 def _sampling(opened_with: dict[str, Any], temperature: float | None, max_tokens: int | None) -> "Sampling | None":
@@ -152,6 +175,13 @@ def _show(match: "Match") -> None:
     for result in match.results:
         table.add_row(*(cell(result) for _, cell in columns.values()))
     console().print(table)
+    for team, found in match.exploited.items():
+        told = f"exploitability of {team}: {found.chips:.3f} chips a game"
+        if found.exact:
+            told += ", computed from its probabilities"
+        else:
+            told += f" ({found.low:.3f} to {found.high:.3f}), estimated from {found.samples} replies at each decision"
+        console().print(f"{told}; up to {100 * found.illegal:.1f} % of replies are no move", markup=False)
     _tell(match)
 
 

@@ -10,11 +10,11 @@ Deviation: none; what is made of the returns is said in `orchestra.environments.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from graphs import AgentGraph, Sampling
 from orchestra.environments.playing import play
@@ -22,7 +22,7 @@ from orchestra.environments.protocol import Environment, Nature
 from orchestra.environments.results import GameResult, SeatResult, results_over_seats, seat_results
 from orchestra.environments.seating import Given, Sitting, Started, is_model, seated
 from orchestra.environments.written import opened
-from orchestra.errors import InputError
+from orchestra.errors import BudgetError, InputError
 from orchestra.execution.recording import store_for
 from orchestra.execution.runtime import Runtime
 from orchestra.execution.settings import Settings
@@ -31,6 +31,7 @@ from orchestra.ledger import nano, show_usd, usd
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from orchestra.environments.games.exploiting import Exploitability
     from orchestra.traces.episode import Episode
 
 CONCURRENCY = 64
@@ -71,6 +72,8 @@ class Match:
     """What the run paid, in nano-USD, earlier attempts included."""
     ran_out: str | None
     """What money or time ran out on; `None` when they did not."""
+    exploited: "Mapping[str, Exploitability]" = field(default_factory=dict)
+    """By team, where it was asked for; a team that money or time ran out on is missing."""
 
     @property
     def games(self) -> tuple[GameResult, ...]:
@@ -109,6 +112,7 @@ class Match:
             "paid_usd": str(usd(self.paid_nano)),
             "ran_out": self.ran_out,
             "results": [result.document() for result in self.results],
+            "exploitability": {team: found.document() for team, found in self.exploited.items()},
         }
 
     def footer(self) -> str:
@@ -129,6 +133,7 @@ async def match(
     store: str | Path | None = None,
     seed: int = 0,
     resume: str | None = None,
+    exploit: int | Literal["exact"] | None = None,
     on_run: Callable[[str], None] = lambda run_id: None,
     on_start: Started = lambda name, total: lambda: None,
 ) -> Match:
@@ -147,6 +152,8 @@ async def match(
         store: file or URL of the trace store; `None` takes the user's.
         seed: of cards and tokens; the same seed gives the same cards whoever plays.
         resume: id of an interrupted run to go on with; what it paid for is not paid again.
+        exploit: what perfect opponents win of each team that is no program, at Kuhn poker: estimated from as many
+            replies at each information state, or `exact`, from the model's probabilities; `None` leaves it out.
         on_run: told the run's id when it begins.
         on_start: called with who plays whom and the number of games; what it returns is called after each game.
 
@@ -158,6 +165,8 @@ async def match(
     place = opened(environment, options)
     _check(teams, games, both_seats, sampling)
     held = seated(teams, place, sampling=sampling or usual_sampling(options), on_start=on_start)
+    players = [one for one in held if isinstance(one.team, AgentGraph)]
+    _check_exploit(exploit, place, players)
     asked = {"environment": environment, "options": options, "teams": [one.identity for one in held]}
     inputs = {**asked, "games": games, "both_seats": both_seats, "seed": seed, **settings.inputs()}
     folders = [one.folder for one in held if one.folder is not None]
@@ -173,10 +182,10 @@ async def match(
             resume=resume,
         ) as runtime:
             on_run(runtime.run_id)
-            for one in held:
-                if isinstance(one.team, AgentGraph):
-                    runtime.prepare(one.team, one.folder)
+            for one in players:
+                runtime.prepare(cast("AgentGraph", one.team), one.folder)
             runtime.refuse_uncapped("--max-cost")
+            exploited = {} if exploit is None else await _exploited(runtime, place, players, exploit, seed)
             rng = random.Random(seed)
             seeds = [rng.getrandbits(48) for _ in range(games)]
             turns = range(place.nature.seats if both_seats else 1)
@@ -191,6 +200,7 @@ async def match(
                 seed=seed,
                 paid_nano=runtime.ledger.spent,
                 ran_out=_short(seatings),
+                exploited=exploited,
             )
 
 
@@ -206,6 +216,38 @@ def _check(teams: Sequence[Given], games: int, both_seats: bool, sampling: Sampl
         raise InputError("one team that holds every seat holds both already; leave --both-seats out")
     if sampling is not None and not any(is_model(team) for team in teams):
         raise InputError("sampling is for teams that are a model; a team's file says its own, and programs have none")
+
+
+def _check_exploit(exploit: int | Literal["exact"] | None, place: Environment, players: Sequence[Sitting]) -> None:
+    if exploit is None:
+        return
+    from orchestra.environments.games.exploiting import (
+        plays_kuhn,
+    )  # needs the extra `games`, which not every match does
+
+    if not plays_kuhn(place):
+        raise InputError(f"exploitability is computed for kuhn-poker, not for {place.nature.name!r}")
+    if not players:
+        raise InputError("exploitability is of teams that are a model or a team's file; programs alone are seated")
+    if exploit != "exact" and exploit < 1:
+        raise InputError(f"at least one reply is drawn at each information state, not {exploit}")
+
+
+async def _exploited(
+    runtime: Runtime, place: Environment, players: Sequence[Sitting], exploit: int | Literal["exact"], seed: int
+) -> "dict[str, Exploitability]":
+    """Of each team, until money or time run out; before any game, so that what cannot be computed costs none."""
+    from orchestra.environments.games.exploiting import exploitability
+
+    found: dict[str, Exploitability] = {}
+    samples = None if exploit == "exact" else exploit
+    for one in players:
+        with suppress(BudgetError):  # the games tell it
+            team = cast("AgentGraph", one.team)
+            found[one.name] = await exploitability(
+                runtime, place, team, samples=samples, seed=seed, key=f"exploitability/{one.name}"
+            )
+    return found
 
 
 def _turned(held: Sequence[Sitting], by: int) -> tuple[Sitting, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from orchestra.models.gate import NotPublished, mean_difference
+from orchestra.gate import NotPublished, mean_difference
 from orchestra.models.local import open_local
 from orchestra.models.local.publishing import local_publisher
 from orchestra.models.serving import Adapters

@@ -24,9 +24,11 @@ from transformers.utils import logging as transformers_logging
 
 from orchestra.errors import InputError
 from orchestra.models import weights
+from orchestra.models.local.attention import ATTENTION, packed_attention
 from orchestra.models.local.linear import lay_out
 from orchestra.models.local.lora import Layers
-from orchestra.models.local.packed import ATTENTION, PackedDecoder, Part, Shape, packed_attention
+from orchestra.models.local.packed import PackedDecoder, Part
+from orchestra.models.local.places import Shape
 from orchestra.models.local.solo import SoloDecoder
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -166,6 +168,16 @@ def sensible_threads() -> int:
         if quota != "max":
             allowed = min(allowed, max(1, round(int(quota) / int(period))))
     return max(1, min(torch.get_num_threads(), allowed))
+
+
+def usable_bytes() -> int:
+    """Memory of the machine, or of this process's share of it; 4 GiB where the system does not say."""
+    usable = 4 << 30
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        usable = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        usable = min(usable, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return usable
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from orchestra.errors import InputError
 from orchestra.models import adapters, calibration, weights
 from orchestra.models.calibration import Calibration
 from orchestra.models.local.engine import Engine, Limits
-from orchestra.models.local.loading import DTYPES, dense_folder, load, sensible_threads
+from orchestra.models.local.loading import DTYPES, dense_folder, load, sensible_threads, usable_bytes
 from orchestra.models.local.model import LocalModel, Opened, run_rows
 from orchestra.models.local.prompts import Prompts
 from orchestra.models.local.shelf import Shelf, hashes_of
@@ -42,15 +42,15 @@ class Settings:
     """Of one pass on a CPU; `None` takes what this process may use."""
     rows: int = 64
     """Most requests in one pass."""
-    kept_mib: int = 512
-    """Most memory of transcripts kept for reuse; 0 keeps none."""
+    kept_mib: int | None = None
+    """Most memory of transcripts kept for reuse; 0 keeps none, `None` an eighth of what this process may use."""
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"no number format {self.dtype!r} for a local model; {closest(self.dtype, DTYPES)}")
         if self.deterministic and self.dtype not in (None, "float32"):
             raise InputError(f"a deterministic model computes in float32, not {self.dtype!r}; leave dtype out")
-        if self.rows < 1 or self.kept_mib < 0 or (self.threads is not None and self.threads < 1):
+        if self.rows < 1 or (self.kept_mib or 0) < 0 or (self.threads is not None and self.threads < 1):
             raise InputError(f"rows and threads are at least 1 and kept_mib at least 0, got {self}")
 
 
@@ -73,7 +73,7 @@ def open_local(
     device: str | None = None,
     threads: int | None = None,
     rows: int = 64,
-    kept_mib: int = 512,
+    kept_mib: int | None = None,
 ) -> LocalModel:
     """The embedded model `name`: a pulled model, a folder, a GGUF file, or a hub id that is on this machine.
 
@@ -91,7 +91,8 @@ def open_local(
         device: of torch; `None` picks CUDA where there is one.
         threads: of one pass on a CPU; `None` takes what this process may use.
         rows: most requests in one pass.
-        kept_mib: most memory of transcripts kept for reuse.
+        kept_mib: most memory of transcripts kept for reuse; `None` takes an eighth of what this process may use. Games
+            and talks side by side want all of theirs kept: one that was dropped is read again from its beginning.
 
     Raises:
         orchestra.models.weights.MissingWeights: when the weights are not here; the message names the command.
@@ -184,7 +185,8 @@ def _opened(path: Path, name: str, settings: Settings) -> Opened:
     if settings.deterministic:
         limits = Limits(rows=1, kept_bytes=0)
     else:
-        limits = Limits(rows=settings.rows, kept_bytes=settings.kept_mib << 20)
+        kept_bytes = usable_bytes() // 8 if settings.kept_mib is None else settings.kept_mib << 20
+        limits = Limits(rows=settings.rows, kept_bytes=kept_bytes)
     chosen = threads if threads != torch.get_num_threads() else None
     engine = Engine(loaded.decoder, limits, threads=chosen)
     return Opened(

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestra.gate import TOLERANCE_NATS, check
 from orchestra.models.adapters import scale_of, served_name
-from orchestra.models.gate import TOLERANCE_NATS, Weights, check
+from orchestra.models.live import Weights
 from orchestra.models.local import shelf
 from orchestra.models.local.model import Opened
 from orchestra.models.local.opening import Settings, shared_engine
@@ -35,7 +36,7 @@ class LocalPublisher:
             expected: the trainer's log-probabilities of the same ids; `None` leaves comparing to the caller.
 
         Raises:
-            orchestra.models.gate.NotPublished: they differ from `expected`; it was taken away again.
+            orchestra.gate.NotPublished: they differ from `expected`; it was taken away again.
             InputError: they do not fit the base, or other numbers have that version.
         """
         return await asyncio.to_thread(self._publish, weights, expected)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestra.errors import InputError
-from orchestra.models import adapters, gate
-from orchestra.models.gate import TOLERANCE_NATS, NotPublished, Weights, mean_difference
+from orchestra.gate import TOLERANCE_NATS, NotPublished, check, mean_difference
+from orchestra.models import adapters
+from orchestra.models.live import Weights
 from orchestra.models.serving.adapters import Adapters
 from orchestra.models.serving.probes import Probe
 from orchestra.models.serving.publishing import STALE, cached_logprobs, fresh_logprobs
@@ -45,7 +46,7 @@ class VllmPublisher:
             expected: the trainer's log-probabilities of the same ids; `None` leaves comparing to the caller.
 
         Raises:
-            orchestra.models.gate.NotPublished: they differ from `expected`, or from those behind a cached prefix; it
+            orchestra.gate.NotPublished: they differ from `expected`, or from those behind a cached prefix; it
                 was unloaded again, and the older version stays.
             InputError: it is no sound adapter for this base.
             orchestra.models.serving.adapters.AdapterRefused: the server does not take it.
@@ -89,7 +90,7 @@ class VllmPublisher:
             )
         if expected is not None:
             base = await fresh_logprobs(self._server, self._server.base, asked)
-            gate.check(served, expected=expected, found=found, base=base, tolerance_nats=self._tolerance)
+            check(served, expected=expected, found=found, base=base, tolerance_nats=self._tolerance)
         return found
 
     async def _retire(self, adapter: adapters.Adapter) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestra.models.gate import TOLERANCE_NATS, NotPublished, fault, mean_difference
+from orchestra.gate import TOLERANCE_NATS, NotPublished, fault, mean_difference
 from orchestra.models.serving.adapters import Adapter, Adapters
 from orchestra.models.serving.probes import FILE, Probe
 
@@ -61,17 +61,13 @@ async def publish(
         found = await fresh_logprobs(server, adapter.served, probe)
         base = await fresh_logprobs(server, server.base, probe)
         cached = await cached_logprobs(server, adapter.served, probe)
-        gap, effect = mean_difference(probe.logprobs, found), mean_difference(probe.logprobs, base)
-        fault = _fault(
-            gap,
-            effect,
-            mean_difference(cached, found[-len(cached) :]),
-            mean_difference(found, base),
-            tolerance_nats,
-        )
-        if fault is not None:
+        stale = mean_difference(cached, found[-len(cached) :])
+        wrong = fault(probe.logprobs, found, base, tolerance_nats)
+        if wrong is None and stale > tolerance_nats:
+            wrong = STALE.format(stale)
+        if wrong is not None:
             raise NotPublished(
-                f"adapter {adapter.served!r} is not published: {fault} (base {server.base!r}; trained over "
+                f"adapter {adapter.served!r} is not published: {wrong} (base {server.base!r}; trained over "
                 f"{probe.base_model or adapter.base or 'a base it does not name'!r}, rank {adapter.rank}, "
                 f"alpha {adapter.alpha:g})",
                 adapter.served,
@@ -83,6 +79,7 @@ async def publish(
         if isinstance(error, NotPublished) or adapter.served not in before:
             await server.unload(adapter.served)
         raise
+    gap, effect = mean_difference(probe.logprobs, found), mean_difference(probe.logprobs, base)
     return Published(adapter=adapter, logprobs=found, gap_nats=gap, effect_nats=effect)
 
 
@@ -137,11 +134,3 @@ async def cached_logprobs(server: Adapters, served: str, probe: Probe) -> tuple[
     length = len(probe.token_ids)
     ends = range(max(probe.scored_from, length - CACHED_IDS), length)
     return tuple(await asyncio.gather(*(one(end) for end in ends)))
-
-
-def _fault(gap: float, effect: float, stale: float, done: float, tolerance: float) -> str | None:
-    """What is wrong, in words; `None` when nothing is."""
-    wrong = fault(gap, effect, done, tolerance)
-    if wrong is not None:
-        return wrong
-    return STALE.format(stale) if stale > tolerance else None

@@ -67,6 +67,17 @@ def test_a_model_s_valid_moves_and_tokens_are_shown(desk, capsys):
     assert "100.0 %" in out
 
 
+def test_what_can_be_won_of_a_team_is_told_below_the_table(desk, capsys):
+    words = ["play", "kuhn-poker", "--teams", "scripted/bets.yaml", "random", "--games", "2", "--exploitability", "16"]
+    assert execute([*words, *STORE]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    # Who always bets wins a chip of a jack that folds and loses two to a king: (-1 + 0 + 2) / 3 from either seat.
+    won = "exploitability of scripted/bets.yaml: 0.333 chips a game (0.333 to 0.333)"
+    assert f"{won}, estimated from 16 replies at each decision" in told
+    assert "up to 0.0 % of replies are no move" in told
+    assert list(document(capsys, words)["exploitability"]) == ["scripted/bets.yaml"]
+
+
 def test_a_mean_and_its_intervals_are_numbers_of_the_game(desk, capsys):
     row, _ = document(capsys, ["play", "kuhn-poker", "--teams", "cfr", "random", "--games", "50"])["results"]
     low, high = row["return"]["interval_95"]
@@ -97,6 +108,10 @@ def test_options_reach_the_environment_and_the_player(desk, capsys):
         (["kuhn-poker", "--teams", "mcts:10", "random"], "others' secrets"),
         (["kuhn-poker", "--teams", "random", "--option", "histroy=full"], "did you mean 'history'"),
         (["kuhn-poker", "--teams", "random", "--games", "0"], "--games"),
+        (["kuhn-poker", "--teams", "random", "--exploitability", "9"], "programs alone are seated"),
+        (["tic-tac-toe", "--teams", "openai/mine", "--exploitability", "9"], "not for 'tic-tac-toe'"),
+        (["kuhn-poker", "--teams", "openai/mine", "--exploitability", "exactly"], "not 'exactly'"),
+        (["kuhn-poker", "--teams", "openai/mine", "--exploitability", "0"], "at least one reply"),
         (["kuhn-poker", "--teams", "random", "--resume", "never"], "no run"),
         (["kuhn-poker", "--teams", "openai/gpt-4.1-mini", "random"], "--max-cost"),
         (["kuhn-poker", "--teams", "openai/mine", "random", "--max-cost", "1"], "--price"),
@@ -251,3 +266,22 @@ def test_the_embedded_model_sits_down_to_a_few_games(desk, capsys):
     assert row["output_tokens"] > 0
     assert float(told["paid_usd"]) > 0
     assert document(capsys, [*words, "--resume", told["run_id"]])["results"] == told["results"]
+
+
+@pytest.mark.model
+@pytest.mark.skipif(not _pulled(), reason="needs the embedded model's weights")
+def test_what_can_be_won_of_the_embedded_model_is_told_beside_its_games(desk, capsys):
+    words = [
+        "kuhn-poker",
+        "--teams",
+        "local/smollm2-135m-instruct",
+        "random",
+        "--games",
+        "2",
+        "--exploitability",
+        "exact",
+    ]
+    (found,) = document(capsys, ["play", *words])["exploitability"].values()
+    assert found["exact"]
+    assert 0 <= found["chips"] <= 2
+    assert len(found["states"]) == 12

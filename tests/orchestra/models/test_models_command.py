@@ -79,4 +79,5 @@ def test_calibrate_measures_and_prices(capsys):
     document = json.loads(said.out)
     assert code == 0
     assert document["batch"] == 4
-    assert float(document["output_usd_per_million"]) > float(document["input_usd_per_million"]) > 0
+    # Equal where the machine was busy while one of the two was measured: writing is never priced below reading.
+    assert float(document["output_usd_per_million"]) >= float(document["input_usd_per_million"]) > 0

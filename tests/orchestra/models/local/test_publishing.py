@@ -10,8 +10,8 @@ import pytest
 import torch
 from peft import get_peft_model_state_dict
 
+from orchestra import gate
 from orchestra.errors import InputError, ModelError
-from orchestra.models import gate
 from orchestra.models.cache import completion_key
 from orchestra.models.local.publishing import local_publisher
 from orchestra.models.protocol import Request

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from orchestra.errors import InputError
+from orchestra.gate import NotPublished
 from orchestra.models import adapters
-from orchestra.models.gate import NotPublished
 from orchestra.models.serving.publisher import vllm_publisher
 from orchestra.plugins import load
 from orchestra.testing import Answer, FaultyServer
