@@ -7,7 +7,7 @@ from importlib import import_module
 
 NAMES = ("runtime", "store", "peers", "crowd", "knapsack", "local")
 """Cheapest first; `local` needs the embedded model's weights."""
-ON_REQUEST = ("adapters", "office", "play", "proxy", "training")
+ON_REQUEST = ("ablations", "adapters", "mars", "office", "play", "proxy", "training")
 """Takes some minutes a seed, so it runs only when it is named."""
 
 

@@ -1,0 +1,143 @@
+"""What an agent is worth at MARS's six games: its moves that are valid, and its return, against programs.
+
+    python -m benchmarks mars FOLDER --player before=MODEL --player after=MODEL [--games 100] [--game NAME ...]
+
+Every player holds each seat for `--games` games, with the same cards for all players, against random play and against
+tree search with 100 simulations, or where cards are hidden the average policy of CFR. Hanabi is played with oneself,
+twice as many games. What was measured is kept in FOLDER: the same command after an interruption goes on where it was,
+and pays for nothing twice. The first three games are those that MARS trains on; it never sees the others.
+"""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import table
+from orchestra.environments import match
+
+GAMES: Mapping[str, tuple[str | None, ...]] = {
+    "tic-tac-toe": ("random", "mcts:100"),
+    "kuhn-poker": ("random", "cfr"),
+    "mini-hanabi": (None,),
+    "connect-four": ("random", "mcts:100"),
+    "leduc-poker": ("random", "cfr"),
+    "simple-hanabi": (None,),
+}
+"""Game -> against whom; `None` is with oneself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One player, one game, one opponent."""
+
+    game: str
+    rival: str | None
+    player: str
+    model: str
+    games: int
+    """At each seat; with oneself, half of the games."""
+
+    @property
+    def key(self) -> str:
+        """What it is kept by."""
+        return "|".join((self.game, self.rival or "itself", self.model, str(self.games)))
+
+
+@dataclass(slots=True)
+class Kept:
+    """Cells that were begun and those that are done, in a file."""
+
+    folder: Path
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "cells.json"
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """Key -> `run_id`, and `result` where it is done."""
+        found: dict[str, dict[str, Any]] = json.loads(self._file.read_text()) if self._file.is_file() else {}
+        return found
+
+    def note(self, key: str, **what: Any) -> None:
+        """Add `what` to what is known of a cell."""
+        known = self.read()
+        known.setdefault(key, {}).update(what)
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps(known, indent=1))
+        part.replace(self._file)
+
+
+async def measured(cell: Cell, kept: Kept) -> dict[str, Any]:
+    """The cell's result, as `orchestra play --json` tells it."""
+    known = kept.read().get(cell.key, {})
+    if "result" not in known:
+        alone = cell.rival is None
+        played = await match(
+            cell.game,
+            [cell.model] if cell.rival is None else [cell.model, cell.rival],
+            games=2 * cell.games if alone else cell.games,
+            both_seats=not alone,
+            store=kept.folder / "store.sqlite",
+            resume=known.get("run_id"),
+            on_run=lambda run_id: kept.note(cell.key, run_id=run_id),
+        )
+        rows = [row for row in played.results if row.team == cell.model and row.seat == (0 if alone else None)]
+        kept.note(cell.key, result=rows[0].document())
+    result: dict[str, Any] = kept.read()[cell.key]["result"]
+    return result
+
+
+def row(cell: Cell, result: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line of the table."""
+    won = "–" if result["wins"] is None else f"{result['wins']}/{result['draws']}/{result['losses']}"
+    valid = result["valid"]
+    return (
+        cell.game,
+        cell.rival or "with itself",
+        cell.player,
+        str(result["games"]),
+        "–" if valid is None else f"{100 * valid['mean']:.1f} %",
+        _with_interval(result["normalised"], ".1f"),
+        _with_interval(result["return"], "+.2f"),
+        won,
+    )
+
+
+def _with_interval(estimate: Mapping[str, Any] | None, form: str) -> str:
+    if estimate is None:
+        return "–"
+    low, high = estimate["interval_95"]
+    return f"{estimate['mean']:{form}} ({low:{form}} to {high:{form}})"
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Print the table, a line as soon as it is known."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks mars")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--player", action="append", required=True, metavar="NAME=MODEL")
+    parser.add_argument("--games", type=int, default=100, help="at each seat")
+    parser.add_argument("--game", action="append", choices=[*GAMES], help="only this; repeatable")
+    chosen = parser.parse_args(arguments)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    players = [one.split("=", 1) for one in chosen.player]
+    cells = [
+        Cell(game, rival, name, model, chosen.games)
+        for game in chosen.game or GAMES
+        for rival in GAMES[game]
+        for name, model in players
+    ]
+    headings = ("game", "against", "player", "games", "valid", "normalised", "return", "won/drawn/lost")
+    head, _ = table(headings, []).strip().split("\n")
+    print(f"{head}\n|{'---|' * len(headings)}", flush=True)
+    for cell in cells:
+        found = asyncio.run(measured(cell, Kept(chosen.folder)))
+        print(f"| {' | '.join(row(cell, found))} |", flush=True)
+    print()
+
+
+if __name__ == "__main__":
+    main()
