@@ -97,6 +97,10 @@ def train_command(
 
     chosen = read(recipe, changes or ())
     settings = traces.settings()
+    if plot is not None:
+        from training.trainers.curves import canvas
+
+        canvas(plot)
     with _telling(chosen, tensorboard, quiet=as_json) as teller:
         done = _trained(chosen, teller, store=store, folder=out, resume=resume, max_cost_usd=max_cost, traces=settings)
     if done is None:  # one of several processes, and not the first

@@ -1,9 +1,11 @@
 """TRL's GRPO trainer on recorded episodes, each one sequence of several turns; generation is not part of the time.
 
-    python trl_grpo.py EPISODES.json MODEL BATCH DTYPE THREADS
+    python trl_grpo.py EPISODES.json MODEL BATCH DTYPE THREADS HEAD
 
 It prints `ready`, then reads a line from its input for each optimiser step and prints the processor seconds of that
-step. What TRL does to make a batch (tokenising, decoding, rewards) is not counted either.
+step. What TRL does to make a batch (tokenising, decoding, rewards) is not counted either. HEAD is `cpu`, which scores
+the vocabulary at every position as TRL does where there is no Triton, or `cuda`, trained positions alone as it does
+there.
 """
 
 import json
@@ -72,6 +74,21 @@ def settings(folder: str, batch: int, count: int, size: int) -> Any:
     )
 
 
+def _score_as_on_cuda() -> None:
+    """Leave out the positions that are not trained, and multiply the head's gradients in the format of its inputs."""
+    from trl.kernels import chunked_logprob
+    from trl.trainer import utils
+
+    def scored(_device: Any) -> bool:
+        return True
+
+    def summed(total: Any, left: Any, right: Any) -> Any:
+        return total.add_(left @ right)
+
+    utils._use_triton = scored
+    chunked_logprob._addmm_fp32 = summed
+
+
 def main(arguments: list[str]) -> None:
     """Train until the input ends."""
     warnings.simplefilter("ignore")
@@ -81,7 +98,9 @@ def main(arguments: list[str]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOTrainer
 
-    path, model, batch, dtype, threads = arguments
+    path, model, batch, dtype, threads, head = arguments
+    if head == "cuda":
+        _score_as_on_cuda()
     torch.set_num_threads(int(threads))
     work = json.loads(Path(path).read_text(encoding="utf-8"))
     groups: dict[str, list[dict[str, Any]]] = {}

@@ -100,20 +100,25 @@ def reloaded(saved: Saved, adapted: Adapted, *, tolerance_nats: float = 1e-4) ->
         )
 
 
-def read(folder: Path, base_sha256: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+def read(folder: Path, base_sha256: str = "", *, alpha: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors and card of the adapter at `folder`, to be trained further.
 
     Args:
         folder: as `save` or peft left it.
         base_sha256: of the base it is meant for; empty does not compare.
+        alpha: it is to be trained with; `None` does not compare.
 
     Raises:
-        InputError: there is none, or it was trained over another base.
+        InputError: there is none, it was trained over another base, or the same numbers would mean something else.
     """
     tensors = load_tensors(folder / TENSORS)
-    card: dict[str, Any] = {}
-    if (folder / CARD).is_file():
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card, config = _json(folder / CARD), _json(folder / CONFIG)
+    scaled = config.get("lora_alpha", alpha)
+    if alpha is not None and scaled != alpha:
+        raise InputError(f"the adapter at {str(folder)!r} has alpha {scaled:g}; set alpha = {scaled:g}, not {alpha:g}")
+    odd = [key for key in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
+    if odd:
+        raise InputError(f"the adapter at {str(folder)!r} has {odd[0]}, which is not trained here")
     known = str(card.get("base_sha256", ""))
     if known and base_sha256 and known != base_sha256:
         raise InputError(
@@ -121,6 +126,19 @@ def read(folder: Path, base_sha256: str = "") -> tuple[dict[str, Any], dict[str,
             f"this base has {base_sha256[:12]}…; train it over its own base"
         )
     return tensors, card
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as cause:
+        raise InputError(f"{str(path)!r} is damaged: {cause}") from cause
+    if not isinstance(found, dict):
+        raise InputError(f"{str(path)!r} holds no object")
+    return found
 
 
 def _card(weights: LiveWeights, lineage: Lineage) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Tensors in files that are whole or not there: safetensors alone, never pickles."""
 
+import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -33,17 +34,32 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     staging = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with staging.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
-    except OSError as cause:
+        with telling_no_room(path, len(content)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with staging.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            staging.replace(path)
+    except OSError:
         staging.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def telling_no_room(path: Path, size: int) -> Iterator[None]:
+    """A full disk as a `DiskFull` that says what for and how to go on; any other failure as it is.
+
+    Args:
+        path: that is written.
+        size: bytes that are.
+    """
+    try:
+        yield
+    except OSError as cause:
         if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
-                f"no room for {path.name!r} ({len(content):,} bytes) in {str(path.parent)!r}: {cause.strerror}; "
+                f"no room for {path.name!r} ({size:,} bytes) in {str(path.parent)!r}: {cause.strerror}; "
                 "free some and go on with --resume, earlier checkpoints are still there"
             ) from cause
         raise

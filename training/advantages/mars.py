@@ -23,8 +23,8 @@ def mars(batch: Sequence[SeatTurns], *, by_turn: bool = True, by_seat: bool = Tr
 
     Args:
         batch: of any number of games.
-        by_turn: `False` gives every turn the return of the whole episode: the paper's ablation without turn-level
-            credit.
+        by_turn: `False` gives every turn the return of the whole episode, minus the mean over episodes, each counted
+            once however many turns it has: the paper's ablation without turn-level credit.
         by_seat: `False` subtracts the mean of all seats of a game: the ablation without agent-specific normalisation.
 
     Source: 2025, MARSHAL, arXiv:2510.15414, turn-level advantage with agent-specific normalisation (mean only).
@@ -32,10 +32,12 @@ def mars(batch: Sequence[SeatTurns], *, by_turn: bool = True, by_seat: bool = Tr
         is not published.
     """
     returns = [seat.returns_K() for seat in batch]
+    counted = returns
     if not by_turn:
+        counted = [each[:1] for each in returns]
         returns = [np.full_like(each, each[0]) for each in returns]
     cells = [(seat.game, seat.seat if by_seat else None) for seat in batch]
-    means = _means(zip(cells, returns, strict=True))
+    means = _means(zip(cells, counted, strict=True))
     return tuple(each - means[cell] for cell, each in zip(cells, returns, strict=True))
 
 

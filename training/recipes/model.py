@@ -1,5 +1,6 @@
 """What a recipe may say. Every field has its meaning beside it; keys that are not here are an error."""
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
@@ -181,6 +182,14 @@ class Steps(Value):
     without_ids: Literal["refuse", "skip"] = "refuse"
     """Turns that were not captured with token ids and log-probabilities."""
 
+    @model_validator(mode="after")
+    def _rows_hold_strands(self) -> "Steps":
+        if self.longest_tokens is not None and self.longest_tokens > self.row_tokens:
+            raise ValueError(
+                f"longest_tokens={self.longest_tokens} is more than a row holds; raise row_tokens={self.row_tokens} too"
+            )
+        return self
+
 
 class Warmup(Value):
     """Imitation of demonstrations before the first step."""
@@ -231,3 +240,11 @@ class Recipe(Value):
     checkpoints: Checkpoints = Checkpoints()
     machine_usd_per_hour: Decimal = Field(default=Decimal("0.10"), ge=0)
     """What an hour of the machine that trains costs."""
+
+    @field_validator("agents")
+    @classmethod
+    def _names_adapters(cls, agents: dict[str, Agent]) -> dict[str, Agent]:
+        for name in agents:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(f"agent {name!r} names an adapter; use letters, digits, - and _")
+        return agents

@@ -122,7 +122,8 @@ def _is_captured(episode: Episode, transcript: Transcript, at: int, agent: str |
         why = "was redacted" if turn.redacted else "was not captured with token ids and log-probabilities"
         raise NotTrainable(
             f"{_place(episode, transcript, at)} {why}, and tokenising its text again would train on ids nobody "
-            "sampled; ask its server for token ids, leave the turn out by node, model or adapter, or skip such turns"
+            "sampled; ask its server for token ids, leave the turn out by node, model or adapter, or skip such turns "
+            "(`--set steps.without_ids=skip`)"
         )
     reader.skipped[reason] += 1
     return False

@@ -23,6 +23,8 @@ class Trained:
     seats: tuple[int, ...] | None = None
     teams: tuple[str, ...] | None = None
     """Names of teams."""
+    not_teams: tuple[str, ...] = ()
+    """Names of teams that it never learns from, whatever they wear."""
 
     def __call__(self, episode: Episode, transcript: Transcript, turn: Turn) -> str | None:
         """Its name if the turn is one of its own."""
@@ -33,6 +35,7 @@ class Trained:
             and (self.nodes is None or transcript.node in self.nodes)
             and (self.seats is None or transcript.seat in self.seats)
             and (self.teams is None or team in self.teams)
+            and team not in self.not_teams
         )
         return self.agent if fits else None
 

@@ -30,12 +30,7 @@ def draw(curve: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> 
     """
     if not curve:
         raise InputError("this run has taken no step yet, so there is no curve to draw")
-    if path.suffix[1:] not in _SUFFIXES:
-        raise InputError(f"no picture format {path.suffix!r}; {closest(path.suffix[1:], _SUFFIXES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as cause:
-        raise MissingExtra("draw", "drawing curves") from cause
+    Figure = canvas(path)
     panels = [(name, keys) for name, keys in PANELS if any(key in line for key in keys for line in curve)]
     rows = 1 + -(-len(panels) // 3)
     figure = Figure(figsize=(11, 2.6 * rows), layout="constrained")
@@ -48,6 +43,22 @@ def draw(curve: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
+
+
+def canvas(path: Path) -> Any:
+    """What a picture at `path` is drawn on; asked before a run too, which must not end for want of it.
+
+    Raises:
+        InputError: the format is not known.
+        MissingExtra: matplotlib is not installed.
+    """
+    if path.suffix[1:] not in _SUFFIXES:
+        raise InputError(f"no picture format {path.suffix!r}; {closest(path.suffix[1:], _SUFFIXES)}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as cause:
+        raise MissingExtra("draw", "drawing curves") from cause
+    return Figure
 
 
 def _places(curve: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -4,10 +4,11 @@ Everywhere else ids are those that were sampled. A demonstration was written by 
 made here, once, by the tokenizer and chat template that the engine reads prompts with.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from orchestra.traces.episode import Episode, Transcript, Turn
-from training.samples import Strand, Trained, strands
+from training.samples import Strand, Strands, Trained, strands
 from training.seams import Base
 
 
@@ -21,18 +22,16 @@ def demonstrated(episodes: Iterable[Episode], base: Base) -> tuple[Episode, ...]
     )
 
 
-def demonstrations(
-    episodes: Iterable[Episode], base: Base, agents: Iterable[str], longest_tokens: int
-) -> tuple[Strand, ...]:
-    """Strands of every demonstration for every agent."""
+def demonstrations(episodes: Iterable[Episode], base: Base, agents: Iterable[str], longest_tokens: int) -> Strands:
+    """Strands of every demonstration for every agent, and what was left out."""
     written = demonstrated(episodes, base)
-    return tuple(
-        strand
-        for agent in agents
-        for strand in strands(
-            written, [Trained(agent=agent)], without_ids="skip", breaks="cut", longest_tokens=longest_tokens
-        ).strands
-    )
+    found: list[Strand] = []
+    skipped: Counter[str] = Counter()
+    for agent in agents:
+        read = strands(written, [Trained(agent=agent)], without_ids="skip", breaks="cut", longest_tokens=longest_tokens)
+        found += read.strands
+        skipped.update(read.skipped)
+    return Strands(strands=tuple(found), skipped=dict(skipped))
 
 
 def texts(episodes: Iterable[Episode]) -> list[str]:

@@ -1,10 +1,12 @@
 """Sources of episodes, opened by name, alone or mixed."""
 
+import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 from orchestra.errors import InputError
-from orchestra.plugins import load
+from orchestra.plugins import closest, load
 from orchestra.traces.episode import Episode
 from training.recipes import Source
 from training.seams import SOURCES, EpisodeSource
@@ -19,15 +21,18 @@ class Mixed:
     async def episodes(self, adapters: Mapping[str, str], count: int, seed: int) -> Sequence[Episode]:
         """The episodes of all, in the order of the sources."""
         found: list[Episode] = []
-        for (source, _), wanted in zip(self._sources, dealt(count, [share for _, share in self._sources]), strict=True):
+        shares = dealt(count, [share for _, share in self._sources])
+        # A seed each: two sources of one game would deal the same cards.
+        for number, ((source, _), wanted) in enumerate(zip(self._sources, shares, strict=True)):
             if wanted:
-                found += await source.episodes(adapters, wanted, seed)
+                found += await source.episodes(adapters, wanted, seed + number)
         return found
 
     async def close(self) -> None:
-        """Close all."""
-        for source, _ in self._sources:
-            await source.close()
+        """Close all, whichever fails to."""
+        async with AsyncExitStack() as stack:
+            for source, _ in self._sources:
+                stack.push_async_callback(source.close)
 
 
 def opened(sources: Sequence[Source], given: Mapping[str, Any]) -> EpisodeSource:
@@ -61,16 +66,30 @@ def _one(source: Source, given: Mapping[str, Any]) -> EpisodeSource:
     make = load(SOURCES, source.name)
     if not callable(make):
         raise InputError(f"source {source.name!r} is a {type(make).__name__}; expected a function that opens it")
-    settings = {**_taken(make, given), **source.settings}
+    return cast(EpisodeSource, called(make, f"source {source.name!r}", source.settings, _taken(make, given)))
+
+
+def called(make: Any, what: str, settings: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Any:
+    """What `make` returns for `settings`, and `given` where they do not say.
+
+    Args:
+        what: it is called in messages.
+
+    Raises:
+        InputError: it has no such setting, with the closest it has; or lacks one.
+    """
+    parameters = inspect.signature(make).parameters
+    takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    for name in settings:
+        if name not in parameters and not takes_any:
+            raise InputError(f"{what} has no setting {name!r}; {closest(name, parameters)}")
     try:
-        return cast(EpisodeSource, make(**settings))
+        return make(**{**(given or {}), **settings})
     except TypeError as cause:
-        raise InputError(f"source {source.name!r} does not take these settings: {cause}") from cause
+        raise InputError(f"{what} does not take these settings: {cause}") from cause
 
 
 def _taken(make: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """What of `given` a source has a parameter for."""
-    import inspect
-
     parameters = inspect.signature(make).parameters
     return {name: value for name, value in given.items() if name in parameters and value is not None}

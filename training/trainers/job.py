@@ -28,7 +28,7 @@ from training.recipes import Learns, Recipe, Source
 from training.seams import BASES, PUBLISHERS, Base, EpisodeSource, Publisher
 from training.trainers.books import Compute
 from training.trainers.demonstrations import texts
-from training.trainers.gathering import opened
+from training.trainers.gathering import called, opened
 from training.trainers.keeping import Shelf
 from training.trainers.loop import Loop, Teller, Trained
 from training.trainers.making import made
@@ -139,10 +139,10 @@ async def _begun(
             played = asked.source or opened(recipe.sources, given)  # what is wrong with it is told before the work
             stack.push_async_callback(played.close)
             processes.told((base_name, str(base.folder), base.sha256, shelf))
-            network = network_of(recipe, base_name, base, processes, device)
             published = asked.publisher or _publisher(recipe)
             if published is not None:
                 stack.push_async_callback(published.close)
+            network = network_of(recipe, base_name, base, processes, device)
             yield Loop(
                 recipe=recipe,
                 run_id=run_id,
@@ -215,7 +215,7 @@ def network_of(recipe: Recipe, base_name: str, base: Any, processes: Processes, 
     )
     for name, agent in recipe.agents.items():
         if agent.start:
-            tensors, _ = read_adapter(Path(agent.start), base.sha256)
+            tensors, _ = read_adapter(Path(agent.start), base.sha256, alpha=agent.alpha)
             network.fill(name, tensors)
     processes.wrap(network)
     return network
@@ -317,5 +317,5 @@ async def _base(recipe: Recipe, root: Path, demonstrations: EpisodeSource | None
 def _publisher(recipe: Recipe) -> Publisher | None:
     if not recipe.publish.name:
         return None
-    make = cast(Callable[..., Publisher], load(PUBLISHERS, recipe.publish.name))
-    return make(**recipe.publish.settings)
+    make = load(PUBLISHERS, recipe.publish.name)
+    return cast(Publisher, called(make, f"publisher {recipe.publish.name!r}", recipe.publish.settings))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orchestra.errors import InputError
-from training.adapters.states import load_tensors, save_tensors, write_bytes
+from training.adapters.states import load_tensors, save_tensors, telling_no_room, write_bytes
 
 ADAPTERS, OPTIMISER, RANDOM, STATE = "adapters.safetensors", "optimiser.safetensors", "random.safetensors", "state.json"
 CURVE = "curve.jsonl"
@@ -81,17 +81,19 @@ class Shelf:
             training.adapters.states.DiskFull: there is no room; earlier ones are still there.
         """
         target = self.folder / f"checkpoint-{progress.warmed + progress.step:06d}"
-        staging = target.with_name(f".{target.name}.part")
+        staging, outdated = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
         shutil.rmtree(staging, ignore_errors=True)
         try:
             save_tensors(staging / ADAPTERS, adapters)
             save_tensors(staging / OPTIMISER, optimiser)
             save_tensors(staging / RANDOM, _random_state())
             write_bytes(staging / STATE, json.dumps(asdict(progress)).encode())
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():  # moved away, not removed: a kill in between leaves one of the two
+                target.replace(outdated)
             staging.replace(target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(outdated, ignore_errors=True)
         for old in self.checkpoints()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         return target
@@ -132,10 +134,16 @@ class Shelf:
             write_bytes(self.curve, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def note(self, figures: Mapping[str, Any]) -> None:
-        """Add the figures of a step."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.curve.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(figures)) + "\n")
+        """Add the figures of a step.
+
+        Raises:
+            training.adapters.states.DiskFull: there is no room; the steps before are still there.
+        """
+        line = json.dumps(dict(figures)) + "\n"
+        with telling_no_room(self.curve, len(line)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.curve.open("a", encoding="utf-8") as file:
+                file.write(line)
 
 
 def random_restored(state: Mapping[str, Tensor]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from orchestra.errors import BudgetError, InputError
 from orchestra.ledger import usd
 from orchestra.traces.episode import Episode, Message
@@ -100,8 +102,7 @@ class Loop:
         clock.lap("play")
         with self._paid(f"{phase} step {number}"):
             figures, taught = self._learn(phase, episodes, seed, clock)
-            if phase == "warm-up" or number < self.recipe.steps.count:
-                figures |= await self._publish_after(phase, number)
+            figures |= await self._publish_after(phase, number)
             clock.lap("publish")
         self._count(phase, episodes, taught, clock)
         figures = self._told(phase, number, figures, episodes, taught, clock)
@@ -155,14 +156,19 @@ class Loop:
             taught = lesson(episodes, self.recipe, packs=network.packs, state=state, seed=seed)
         self._probe_with(taught)
         clock.lap("credit")
-        if taught.flat and not self.recipe.loss.options.get("kl") and not self.recipe.loss.options.get("entropy"):
+        if taught.flat:
             self.progress.skipped[FLAT] = self.progress.skipped.get(FLAT, 0) + 1
-            clock.lap("update")
-            return {"skipped": 1.0}, taught
+            # What else is in the loss is still worth an update.
+            if not any(self.recipe.loss.options.get(term) for term in ("kl", "entropy")):
+                clock.lap("update")
+                return {"skipped": 1.0}, taught
+        kept = self._state() if len(taught.studies) * self.recipe.steps.epochs > 1 else None
         try:
             figures = self._updates(phase, taught)
         except NotFinite as error:
-            # Nothing was changed by it: what is saved is the step before.
+            # It changed nothing, but updates of this step before it did: what is saved is the step before.
+            if kept is not None:
+                self._put_back(*kept)
             self._save_state()
             number = 1 + (self.progress.warmed if phase == "warm-up" else self.progress.step)
             raise NotFinite(
@@ -176,10 +182,11 @@ class Loop:
         loss, options, rate = self.recipe.loss.name, dict(self.recipe.loss.options), None
         if phase == "warm-up":
             loss, options, rate = "imitation", {}, self.recipe.warmup.learning_rate
+        befores = [self.learner.before(study, options) for study in taught.studies]
         found = [
-            self.learner.update(study, loss, options, rate=rate)
+            self.learner.update(study, loss, options, rate=rate, before=before)
             for _ in range(self.recipe.steps.epochs if phase == "train" else 1)
-            for study in taught.studies
+            for study, before in zip(taught.studies, befores, strict=True)
         ]
         means = {name: sum(each.get(name, 0.0) for each in found) / len(found) for name in found[-1]}
         if phase == "warm-up":  # nobody sampled demonstrations
@@ -291,11 +298,7 @@ class Loop:
         kept = processes.told(self.shelf.latest() if processes.is_first else None)
         if kept is not None:
             self.progress = kept.progress
-            for agent in self.learner.adapted.agents:
-                prefix = f"{agent}/"
-                own = {name[len(prefix) :]: t for name, t in kept.adapters.items() if name.startswith(prefix)}
-                self.learner.adapted.fill(agent, own)
-            self.learner.resume(kept.optimiser, self.progress.updates)
+            self._put_back(kept.adapters, kept.optimiser, self.progress.updates)
             random_restored(kept.random)
         elif processes.is_first:
             said = (Message(role="user", content=PROBE_TEXT),)
@@ -304,13 +307,23 @@ class Loop:
         if processes.is_first:
             self.shelf.cut(self.progress)
 
-    def _save_state(self) -> None:
-        self.progress.updates = self.learner.updates
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+        """Adapters, optimiser and updates, copied; where they are sharded, every process must ask."""
         network = self.learner.adapted
         adapters = {
             f"{agent}/{name}": tensor for agent in network.agents for name, tensor in network.tensors(agent).items()
         }
-        optimiser = self.learner.state()
+        return adapters, self.learner.state(), self.learner.updates
+
+    def _put_back(self, adapters: Mapping[str, Tensor], optimiser: Mapping[str, Tensor], updates: int) -> None:
+        for agent in self.learner.adapted.agents:
+            prefix = f"{agent}/"
+            own = {name[len(prefix) :]: t for name, t in adapters.items() if name.startswith(prefix)}
+            self.learner.adapted.fill(agent, own)
+        self.learner.resume(optimiser, updates)
+
+    def _save_state(self) -> None:
+        adapters, optimiser, self.progress.updates = self._state()
         if self.learner.processes.is_first:
             self.shelf.save(self.progress, adapters, optimiser)
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
@@ -98,7 +99,9 @@ def joined(device: str, sharding: Literal["none", "full"]) -> tuple[Processes, s
     accelerate: Any = import_module("accelerate")
     # Agents take turns, so a pass leaves the other adapters out.
     found = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = accelerate.Accelerator(cpu=device == "cpu", kwargs_handlers=[found])
+    # The others wait while the first plays, which may take longer than a backend waits by itself.
+    patient = accelerate.InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    accelerator = accelerate.Accelerator(cpu=device == "cpu", kwargs_handlers=[found, patient])
     here = Processes(accelerator.process_index, accelerator.num_processes, sharding, accelerator)
     return here, str(accelerator.device)
 

@@ -11,12 +11,29 @@ from orchestra.errors import InputError
 from orchestra.traces.episode import Episode
 from training.advantages import ADVANTAGES
 from training.recipes import Learns, Recipe
-from training.samples import AGGREGATIONS, Batch, Floats, Strand, Trained, credit_rows, packed, strands, unpacked
+from training.samples import (
+    AGGREGATIONS,
+    Batch,
+    Floats,
+    Strand,
+    Strands,
+    Trained,
+    credit_rows,
+    packed,
+    strands,
+    unpacked,
+)
 
 LOSSES_WITHOUT_CREDIT = {"imitation"}
 """Losses that ask nobody how well it went."""
 SILENT = "episodes that taught nothing"
 """As skips are counted: nobody learns from a turn of theirs."""
+UNSCORED = "episodes that failed before anybody scored them"
+"""As skips are counted: how well they would have gone is not known."""
+OPPONENT = "opponent"
+"""Team of a seat that does not learn; it may be an agent's own past, which wears its adapter's name."""
+FLAT = 1e-9
+"""Advantages below this are rounding: every episode was worth as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +85,7 @@ def teaching(recipe: Recipe) -> tuple[Trained, ...]:
                 seats=said.seats,
                 teams=said.teams,
                 adapters=(name,) if is_silent else said.adapters,
+                not_teams=(OPPONENT,) if is_silent else (),
             )
         )
     return tuple(rules)
@@ -84,7 +102,13 @@ def lesson(episodes: Sequence[Episode], recipe: Recipe, *, packs: bool, state: A
     Raises:
         InputError: no turn of them is to be learnt from, or one cannot be.
     """
-    how = recipe.steps
+    how, dealt_out = recipe.steps, len(episodes)
+    if needs_credit(recipe):
+        scored = [episode for episode in episodes if _was_scored(episode)]
+        if not scored and episodes:
+            raise InputError(f"all {dealt_out} episodes failed, the first with: {episodes[0].error}")
+        episodes = scored
+    unscored = dealt_out - len(episodes)
     read = strands(
         episodes,
         teaching(recipe),
@@ -113,22 +137,26 @@ def lesson(episodes: Sequence[Episode], recipe: Recipe, *, packs: bool, state: A
     return Lesson(
         studies=studies,
         strands=read.strands,
-        skipped={**read.skipped, **({SILENT: silent} if silent else {})},
+        skipped={**read.skipped, **_counted(SILENT, silent), **_counted(UNSCORED, unscored)},
         state=state,
         read_tokens=sum(row.tokens for row in rows),
         strand_tokens=sum(row.strand_tokens for row in rows),
-        flat=advantages is not None and not any(np.any(each) for each in advantages),
+        flat=advantages is not None and all(np.abs(each).max(initial=0.0) < FLAT for each in advantages),
     )
 
 
-def imitated(written: Sequence[Strand], recipe: Recipe, *, packs: bool, seed: int) -> Lesson:
+def imitated(shown: Strands, recipe: Recipe, *, packs: bool, seed: int) -> Lesson:
     """What demonstrations teach: strands whose every reply is to be imitated.
 
     Raises:
         InputError: there are none.
     """
+    written = shown.strands
     if not written:
-        raise InputError("the demonstrations hold no reply that could be imitated; look at the warm-up's source")
+        raise InputError(
+            f"the demonstrations hold no reply that could be imitated{_because(shown.skipped)}; look at the warm-up's "
+            "source"
+        )
     studies = tuple(
         _study([written[at] for at in dealt], None, recipe, packs)
         for dealt in _dealt(written, recipe.steps.updates, seed)
@@ -137,12 +165,22 @@ def imitated(written: Sequence[Strand], recipe: Recipe, *, packs: bool, seed: in
     return Lesson(
         studies=studies,
         strands=tuple(written),
-        skipped={},
+        skipped=dict(shown.skipped),
         state=None,
         read_tokens=sum(row.tokens for row in rows),
         strand_tokens=sum(row.strand_tokens for row in rows),
         flat=False,
     )
+
+
+def _was_scored(episode: Episode) -> bool:
+    """A failed episode without a reward says nothing of how well it went."""
+    rewards = [seat.reward for seat in episode.seats] + [turn.reward for turn in episode.turns]
+    return episode.error is None or episode.score is not None or any(reward is not None for reward in rewards)
+
+
+def _counted(reason: str, count: int) -> dict[str, int]:
+    return {reason: count} if count else {}
 
 
 def _because(skipped: Mapping[str, int]) -> str:

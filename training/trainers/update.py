@@ -31,6 +31,16 @@ class NotFinite(OrchestraError, ArithmeticError):
     """A loss or a gradient is not a number, or infinite; the weights were not changed by it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Log-probabilities as they were before a step's first update, `[N]` for each strand; `None` where not needed."""
+
+    old: Sequence[Floats] | None
+    """Under the adapters."""
+    reference: Sequence[Floats] | None
+    """Under the frozen base."""
+
+
 @dataclass(slots=True, eq=False)
 class Learner:
     """The adapters of a network, and the optimiser that changes them."""
@@ -88,8 +98,21 @@ class Learner:
         """Learning rate of the next update."""
         return rate_at(self.updates, self.updates_total, self.how)
 
+    def before(self, study: Study, options: Mapping[str, float]) -> Before:
+        """What a loss with `options` compares `study` with; to be asked before the first update of a step."""
+        return Before(
+            old=self._passes(study) if options.get("cap") is not None else None,
+            reference=self._reference(study) if options.get("kl") else None,
+        )
+
     def update(
-        self, study: Study, loss: str, options: Mapping[str, float], *, rate: float | None = None
+        self,
+        study: Study,
+        loss: str,
+        options: Mapping[str, float],
+        *,
+        rate: float | None = None,
+        before: Before | None = None,
     ) -> dict[str, float]:
         """Learn from `study`; what was measured.
 
@@ -97,12 +120,12 @@ class Learner:
             loss: a name of `training.losses.LOSSES`.
             options: of the loss.
             rate: learning rate; `None` takes the schedule's.
+            before: what `before` returned ahead of the step's first update; `None` where this is the first.
 
         Raises:
             NotFinite: the loss or a gradient is; nothing was changed.
         """
-        old = self._passes(study) if options.get("cap") is not None else None
-        reference = self._reference(study) if options.get("kl") else None
+        before = before or self.before(study, options)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate() if rate is None else rate
         self.optimiser.zero_grad(set_to_none=True)
@@ -112,7 +135,7 @@ class Learner:
             mine = self.processes.share(rows)
             for at, (row, counts) in enumerate(mine):
                 with self.processes.summing(self.adapted, last=at == len(mine) - 1):
-                    made = self._loss(study, row, loss, options, old, reference, counts)
+                    made = self._loss(study, row, loss, options, before, counts)
                     torch.autograd.backward(made.value * self.processes.count)
                 if counts:
                     found.append(made.metrics)
@@ -131,13 +154,17 @@ class Learner:
         row: Batch,
         loss: str,
         options: Mapping[str, float],
-        old: Sequence[Floats] | None,
-        reference: Sequence[Floats] | None,
+        before: Before,
         counts: bool,
     ) -> Loss:
         weights = study.weights if counts else [each * 0.0 for each in study.weights]
         figures = terms(
-            row, weights, advantages=study.advantages, reference=reference, old=old, device=self.adapted.device
+            row,
+            weights,
+            advantages=study.advantages,
+            reference=before.reference,
+            old=before.old,
+            device=self.adapted.device,
         )
         logprobs_N, entropies_N = self.adapted.scorer(row)
         return LOSSES[loss](Scored(logprobs_N, entropies_N), figures, **options)

@@ -35,7 +35,7 @@ def test_mars_gives_the_published_vector():
 
 def test_the_ablations_of_mars_take_away_what_they_say():
     # Episodes return 1.15 (three turns) and -0.9 (two) at seat 0, -0.9 (two) and 1.1 (two) at seat 1.
-    assert shown(mars(MARSHAL, by_turn=False)) == [[0.82] * 3, [-1.23] * 2, [-1.0] * 2, [1.0] * 2]
+    assert shown(mars(MARSHAL, by_turn=False)) == [[1.025] * 3, [-1.025] * 2, [-1.0] * 2, [1.0] * 2]
     returns = np.array([1.15, 1.1, 1.05, -0.9, -0.95, -0.9, -0.95, 1.1, 1.05])
     assert np.concatenate(mars(MARSHAL, by_seat=False)) == pytest.approx(returns - returns.mean())
 
@@ -51,6 +51,18 @@ def test_mars_released_loses_the_format_bonus_and_whitens():
     assert variance == pytest.approx(1, rel=1e-6)
     assert first[0] > 0 > second[0]
     assert fourth[0] > 0 > third[0]
+
+
+def test_mars_released_gives_the_closed_form_of_the_published_vector():
+    # Whitened: tokens-weighted, of rewards that are +1 or -1 around 1/9.
+    high, low = ((sign - 1 / 9) / np.sqrt((1 - 1 / 81) * 45 / 44) for sign in (1, -1))
+    for found, expected in zip(mars_released(MARSHAL), (high, low, low, high), strict=True):
+        assert found == pytest.approx([expected] * len(found), abs=1e-6)
+
+
+def test_dr_grpo_takes_the_mean_of_its_group_away_and_divides_by_nothing():
+    group = [seat([10.0]), seat([0.0]), seat([0.0]), seat([10.0])]
+    assert shown(ADVANTAGES["dr-grpo"](group, None)[0]) == [[5.0], [-5.0], [-5.0], [5.0]]
 
 
 def test_mars_released_equals_the_released_steps_done_on_padded_tokens():

@@ -41,6 +41,8 @@ def test_a_recipe_is_read_and_changed_from_the_command_line(file):
         (SMALL, ["credit.aggregation=turnmean"], "did you mean 'turn-mean'"),
         (SMALL, ["loss.options.dual_clip=1.4"], "loss 'clipped' has no option 'dual_clip'"),
         (SMALL, ["credit.options.by_turns=false"], "no option 'by_turns'; did you mean 'by_turn'"),
+        (SMALL, ["steps.longest_tokens=9000"], "longest_tokens=9000 is more than a row holds"),
+        (SMALL + "[agents.'pl@yer']\n", (), "agent 'pl@yer' names an adapter"),
         (SMALL, ["steps.count"], "write KEY=VALUE"),
         (SMALL, ["name.first=x"], "holds no keys"),
         (SMALL, ["sources.4.name=x"], "none of the 1 places"),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from orchestra.traces.episode import Episode, Score, Seat, Transcript, Turn, TurnSampling
+from training.recipes import Recipe
 from training.samples import ContinuityBroken, NotTrainable, Span, Strand, Trained, groups, strands
+from training.trainers.study import OPPONENT, teaching
 
 
 def turn(prompt, ids, **more):
@@ -31,6 +33,7 @@ def episode(*turns, name="e", node="player", seat=0, **more):
     return Episode(**{"episode_id": name, "run_id": "r", "seats": seats, "transcripts": (transcript,), **more})
 
 
+RECIPE = Recipe.model_validate({"name": "r", "base": {"model": "local/x"}, "agents": {"a": {}}})
 GROWING = (turn((1, 2, 3), (4, 5)), turn((1, 2, 3, 4, 5, 6), (7,)), turn((1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11)))
 
 
@@ -132,6 +135,13 @@ def test_agents_are_told_apart_by_node_seat_and_team():
         Trained(agent="nobody", teams=("unknown",)),
     ]
     assert [(s.episode_id, s.agent) for s in strands(played, rules).strands] == [("y", "second"), ("z", "judge")]
+
+
+def test_an_opponent_in_an_agent_s_own_past_adapter_teaches_nothing():
+    (own, past) = (episode(turn((1, 2), (3,), adapter=served), name=served) for served in ("a@v2", "a@v1"))
+    past = past.model_copy(update={"seats": (Seat(seat=0, team=OPPONENT),)})
+    (rule,) = teaching(RECIPE)
+    assert [strand.episode_id for strand in strands([own, past], [rule]).strands] == ["a@v2"]
 
 
 def test_two_agents_in_one_transcript_have_a_strand_each():

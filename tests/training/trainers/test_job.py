@@ -1,7 +1,9 @@
 import json
 import resource
+from dataclasses import replace
 from decimal import Decimal
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,9 +11,11 @@ from orchestra.errors import InputError
 from orchestra.ledger import Ledger
 from orchestra.traces.store import Store
 from training.adapters import DiskFull, NotPublished
+from training.recipes import Recipe
 from training.trainers.job import network_of, train
 from training.trainers.loop import FLAT
 from training.trainers.processes import Processes
+from training.trainers.study import UNSCORED
 from training.trainers.update import NotFinite
 
 
@@ -78,6 +82,76 @@ async def test_a_loss_that_is_no_number_is_an_error_and_the_step_before_is_saved
     assert state["step"] == 1
 
 
+async def test_a_loss_that_is_no_number_in_a_later_update_leaves_the_step_before(words, recipe_of, tmp_path):
+    game = words({"player": "red"})
+    fine = list(await game.episodes({}, 8, 1))
+    await game.close()
+    source = _Then([*fine, *(_worth_different(one, at) for at, one in enumerate(fine))])
+    begun, after_one = [], []
+    steps = {"count": 2, "episodes": 8, "epochs": 2}
+    recipe = recipe_of(steps=steps, learns={"seats": [0]}, publish={"name": ""})
+
+    def kept():
+        folder = tmp_path / begun[0] / "checkpoint-000001"
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    with pytest.raises(NotFinite, match="train step 2"):
+        await train(
+            recipe,
+            store=tmp_path / "s.db",
+            folder=tmp_path,
+            source=source,
+            on_run=begun.append,
+            teller=lambda figures: after_one.append(kept()),
+        )
+    for name in ("adapters.safetensors", "optimiser.safetensors"):
+        assert kept()[name] == after_one[0][name]
+    assert json.loads(kept()["state.json"])["updates"] == 2
+
+
+async def test_games_that_failed_are_counted_and_the_others_learnt_from(words, recipe_of, tmp_path):
+    game = words({"player": "red"})
+    played = list(await game.episodes({}, 6, 1))
+    await game.close()
+    failed = [
+        one.model_copy(
+            update={
+                "error": "the server was gone",
+                "score": None,
+                "seats": tuple(seat.model_copy(update={"reward": None}) for seat in one.seats),
+                "transcripts": tuple(_worth(t, None) for t in one.transcripts),
+            }
+        )
+        for one in played[:2]
+    ]
+    recipe = recipe_of(steps={"count": 1, "episodes": 6}, learns={"seats": [0]}, publish={"name": ""})
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=_Then([*failed, *played[2:]]))
+    assert done.skipped[UNSCORED] == 2
+    assert done.curve[0]["strands"] == 4
+    with pytest.raises(InputError, match="all 2 episodes failed, the first with: the server was gone"):
+        await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=_Then(failed))
+
+
+def test_log_probabilities_of_before_the_step_serve_all_of_its_updates(recipe_of, base_of, study_of):
+    recipe = recipe_of()
+    network = network_of(recipe, "base", base_of, Processes(), "cpu")
+    learner, study = study_of(network, recipe)
+    study = replace(study, advantages=tuple(np.ones(strand.trained) for strand in study.strands))
+    before = learner.before(study, {"cap": 2.0})
+    learner.update(study, "clipped", {"cap": 2.0}, before=before, rate=0.1)
+    later = learner.update(study, "clipped", {"cap": 2.0}, before=before, rate=0.1)
+    assert later["ratio"] != pytest.approx(1.0, abs=1e-6)
+
+
+async def test_an_adapter_to_go_on_from_has_the_alpha_it_was_trained_with(words, recipe_of, base_of, doubles, tmp_path):
+    recipe = recipe_of(warmup={"steps": 2}, steps={"count": 0})
+    game, shown = words({"player": "red"}), doubles["Shown"]()
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=game, demonstrations=shown)
+    agent = recipe.agents["player"].model_copy(update={"start": str(done.adapters["player"].folder), "alpha": 99.0})
+    with pytest.raises(InputError, match=r"has alpha \d+; set alpha = \d+, not 99"):
+        network_of(recipe.model_copy(update={"agents": {"player": agent}}), "base", base_of, Processes(), "cpu")
+
+
 def _worth(transcript, reward):
     turns = tuple(turn.model_copy(update={"reward": reward}) for turn in transcript.turns)
     return transcript.model_copy(update={"turns": turns})
@@ -106,14 +180,19 @@ class _Then:
         pass
 
 
-async def test_a_batch_without_any_advantage_is_a_counted_skip(words, recipe_of, doubles, tmp_path):
+@pytest.mark.parametrize(
+    ("estimator", "worth"),  # by turns, equal rewards still make the first turn worth more
+    [("mars", 0.0), *((name, worth) for name in ("rloo", "grpo", "dr-grpo") for worth in (0.1, -10.95))],
+)
+async def test_a_batch_without_any_advantage_is_a_counted_skip(estimator, worth, words, recipe_of, doubles, tmp_path):
     game = words({"player": "red"})
     same = [
-        one.model_copy(update={"transcripts": tuple(_worth(t, 0.0) for t in one.transcripts)})
+        one.model_copy(update={"transcripts": tuple(_worth(t, worth) for t in one.transcripts)})
         for one in await game.episodes({}, 4, 1)
     ]
     await game.close()
     recipe = recipe_of(steps={"count": 2, "episodes": 4}, learns={"seats": [0]}, publish={"name": ""})
+    recipe = recipe.model_copy(update={"credit": recipe.credit.model_copy(update={"estimator": estimator})})
     done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=doubles["Recorded"](same))
     assert done.skipped == {FLAT: 2}
     assert [line["skipped"] for line in done.curve] == [1.0, 1.0]
@@ -182,3 +261,17 @@ async def test_a_server_that_computes_something_else_is_refused(words, recipe_of
             publisher=server,
         )
     assert server.withdrawn.startswith("player@")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sources": [{"settings": {"enviroments": ["kuhn-poker"]}}]}, "no setting 'enviroments'; did you mean 'env"),
+        ({"publish": {"settings": {"urll": "x"}, "name": "vllm"}}, "has no setting 'urll'; did you mean 'url'"),
+    ],
+)
+async def test_a_setting_that_a_plug_in_does_not_take_is_told_before_the_work(changes, words, recipe_of, tmp_path):
+    recipe = recipe_of(sources=[{"settings": {"environments": ["kuhn-poker"]}}])
+    recipe = Recipe.model_validate({**recipe.model_dump(), **changes})
+    with pytest.raises(InputError, match=words):
+        await train(recipe, store=tmp_path / "s.db", folder=tmp_path)
