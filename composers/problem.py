@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-from composers.knapsack.assembly import FEWEST_AGENTS, agents_among
+from composers.knapsack.assembly import FEWEST_AGENTS, agents_among, valued
 from composers.knapsack.similarity import similarity_for
 from graphs.motifs import MOTIFS
 from orchestra.agents.inventory import Inventory
@@ -64,6 +64,8 @@ class Problem:
     ) -> Self:
         """The problem in a task file and an inventory file; either may be given as values instead.
 
+        An adapter whose value the inventory leaves out has the one that its card says was measured.
+
         Args:
             tasks: file, or tasks.
             inventory: file, or inventory.
@@ -71,7 +73,7 @@ class Problem:
             chosen: the other fields.
 
         Raises:
-            InputError: with every defect of the file that is wrong, or of the two together.
+            InputError: with every defect of the file that is wrong, or of the two together; or an adapter is not here.
         """
         named: Path | None = None
         if isinstance(tasks, str | Path):
@@ -85,7 +87,7 @@ class Problem:
             **chosen,
         )
         problem.check()
-        return problem
+        return replace(problem, inventory=valued(problem.inventory))
 
     def check(self) -> None:
         """Refuse what cannot be composed.

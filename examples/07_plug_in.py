@@ -32,6 +32,7 @@ from orchestra.evaluation import Arm, Outcome, compare, success_interval
 from orchestra.execution import answer, run_sync
 from orchestra.models.adapters import found, over
 from orchestra.models.serving import Adapters
+from orchestra.models.serving.publishing import admitted
 from training.recipes import read
 from training.trainers import train
 
@@ -99,10 +100,10 @@ def evaluated(base: str, trained: str, tasks: Path, folder: Path) -> None:
 
 
 async def served(adapter: Path, server: str) -> str:
-    """What the adapter is called on the server; it is loaded there unless it is already."""
+    """What the adapter is called on the server; it is loaded there, through the gate where its trainer left a probe."""
     there = Adapters(server, base=BASE)
     try:
-        return (await there.load(adapter, name=found(str(adapter)).name)).served
+        return (await admitted(adapter, there, name=found(str(adapter)).name)).served
     finally:
         await there.close()
 

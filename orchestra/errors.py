@@ -12,8 +12,10 @@
     ├── Paused                           a person has to answer before it can go on: exit code 4
     └── EpisodeError                     something failed while a team ran; the boundary it crossed names it
         ├── ModelError                   the model or its server
+        │   └── TooLong                  prompt and reply do not fit into its context
         ├── ToolError                    a tool: raised, hung, crashed, or answered with what is not text
-        └── TeamError                    the graph: nothing reached the output, a router named no target
+        ├── TeamError                    the graph: nothing reached the output, a router named no target
+        └── EnvironmentFailed            the game itself, or a program at its table
 
 Leaves also inherit the standard error they specialise and carry their data as attributes. A message has three parts:
 what is wrong, where, and what to do about it.
@@ -113,12 +115,20 @@ class ModelError(EpisodeError):
         self.busy = busy
 
 
+class TooLong(ModelError):
+    """A prompt and the reply it asks for do not fit into the model's context: nothing was served."""
+
+
 class ToolError(EpisodeError):
     """A tool failed."""
 
 
 class TeamError(EpisodeError):
     """The graph itself could not finish."""
+
+
+class EnvironmentFailed(EpisodeError):
+    """A game, or a program that plays it, failed by itself; no team is to blame."""
 
 
 @contextmanager

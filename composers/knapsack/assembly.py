@@ -125,15 +125,40 @@ def adapter_model(component: Component, inventory: Inventory, model: str | None 
     base = component.base or model
     if base is None:
         raise InputError(f"the adapter {component.name!r} says no `base`, and there is no model for the team")
-    if component.path is not None:
-        beside = Path() if inventory.path is None else inventory.path.parent
-        found = adapters.snapshot(adapters.found(str(beside / Path(component.path).expanduser())))
-        if component.version not in (None, found.version):
-            raise InputError(f"{component.path!r} holds {found.served!r}, not version {component.version!r}")
-    else:
+    found = _meant(component, inventory)
+    return adapters.over(base, (found if component.path is None else adapters.snapshot(found)).served)
+
+
+def valued(inventory: Inventory) -> Inventory:
+    """The inventory, with what their cards say for the adapters whose `value` it leaves out.
+
+    Raises:
+        InputError: there is no such adapter.
+    """
+    components = []
+    for component in inventory.components:
+        if component.kind == "adapter" and component.value is None:
+            card = _meant(component, inventory).card
+            measured = None if card is None or card.value is None else card.value.mean
+            component = component.model_copy(update={"value": measured})
+        components.append(component)
+    return inventory.model_copy(update={"components": tuple(components)})
+
+
+def _meant(component: Component, inventory: Inventory) -> adapters.Adapter:
+    """The adapter on this machine that an adapter component means.
+
+    Raises:
+        InputError: there is none.
+    """
+    if component.path is None:
         version = "" if component.version is None else f"@{component.version}"
-        found = adapters.found(f"{component.name}{version}")
-    return adapters.over(base, found.served)
+        return adapters.found(f"{component.name}{version}")
+    beside = Path() if inventory.path is None else inventory.path.parent
+    found = adapters.found(str(beside / Path(component.path).expanduser()))
+    if component.version not in (None, found.version):
+        raise InputError(f"{component.path!r} holds {found.served!r}, not version {component.version!r}")
+    return found
 
 
 def _free(wanted: str, taken: Collection[str]) -> str:

@@ -168,6 +168,9 @@ class _Worker:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._ids = itertools.count(1)
         one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        # A second arena of glibc takes 64 MiB of addresses when its thread first allocates: out of a tool's own growth,
+        # when the thread that watches its time is late to begin.
+        one_thread["MALLOC_ARENA_MAX"] = "1"
         try:
             # A session of its own: Ctrl-C does not reach it, and killing its group takes the tool's children along.
             self.process = subprocess.Popen(

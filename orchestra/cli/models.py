@@ -56,6 +56,28 @@ def _unpack(name: str) -> None:
         prepare(weights.path_of(name))
 
 
+@models_app.command("add")
+def add_command(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="Folder of a LoRA adapter, as training or peft saved it.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Bring a trained adapter to the user's folder of adapters.
+
+    'orchestra train' leaves adapters in the folder of its run. An added one is called NAME@VERSION: 'orchestra models
+    list' shows it, the model local/BASE+NAME is the base with it, and an inventory needs no path for it. Adding it
+    again changes nothing; other numbers under the same version are refused.
+    """
+    from orchestra.models import adapters
+
+    added = adapters.add(path)
+    if as_json:
+        print_json({"name": added.name, "version": added.version, "path": str(added.path)})
+        return
+    console().print(added.served, soft_wrap=True, markup=False, highlight=False)
+
+
 @models_app.command("list")
 def list_command(as_json: AsJson = False) -> None:
     """Show the models and adapters on this machine, and models that can be pulled without a hub."""

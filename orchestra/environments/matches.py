@@ -10,7 +10,7 @@ Deviation: none; what is made of the returns is said in `orchestra.environments.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +21,7 @@ from orchestra.environments.playing import play
 from orchestra.environments.protocol import Environment, Nature
 from orchestra.environments.results import GameResult, SeatResult, results_over_seats, seat_results
 from orchestra.environments.seating import Given, Sitting, Started, is_model, seated
-from orchestra.environments.written import opened
+from orchestra.environments.written import check_draw, opened
 from orchestra.errors import BudgetError, InputError
 from orchestra.execution.recording import store_for
 from orchestra.execution.runtime import Runtime
@@ -151,9 +151,10 @@ async def match(
         settings: `concurrency` is games at once; `None` takes `CONCURRENCY` and `CALL_SECONDS`.
         store: file or URL of the trace store; `None` takes the user's.
         seed: of cards and tokens; the same seed gives the same cards whoever plays.
-        resume: id of an interrupted run to go on with; what it paid for is not paid again.
+        resume: id of an interrupted run to go on with; what it paid for is not paid again, but for exact scoring.
         exploit: what perfect opponents win of each team that is no program, at Kuhn poker: estimated from as many
-            replies at each information state, or `exact`, from the model's probabilities; `None` leaves it out.
+            replies at each information state, or `exact`, from the model's probabilities, which is not journalled: a
+            resumed run pays for it again. `None` leaves it out.
         on_run: told the run's id when it begins.
         on_start: called with who plays whom and the number of games; what it returns is called after each game.
 
@@ -163,9 +164,10 @@ async def match(
     settings = settings or Settings(concurrency=CONCURRENCY, call_seconds=CALL_SECONDS)
     options = dict(options or {})
     place = opened(environment, options)
+    check_draw([place], options)
     _check(teams, games, both_seats, sampling)
     held = seated(teams, place, sampling=sampling or usual_sampling(options), on_start=on_start)
-    players = [one for one in held if isinstance(one.team, AgentGraph)]
+    players = list({one.name: one for one in held if isinstance(one.team, AgentGraph)}.values())  # who holds all is one
     _check_exploit(exploit, place, players)
     asked = {"environment": environment, "options": options, "teams": [one.identity for one in held]}
     inputs = {**asked, "games": games, "both_seats": both_seats, "seed": seed, **settings.inputs()}
@@ -185,7 +187,7 @@ async def match(
             for one in players:
                 runtime.prepare(cast("AgentGraph", one.team), one.folder)
             runtime.refuse_uncapped("--max-cost")
-            exploited = {} if exploit is None else await _exploited(runtime, place, players, exploit, seed)
+            exploited, ran_out = await _exploited(runtime, place, players, exploit, seed)
             rng = random.Random(seed)
             seeds = [rng.getrandbits(48) for _ in range(games)]
             turns = range(place.nature.seats if both_seats else 1)
@@ -199,7 +201,7 @@ async def match(
                 asked=games,
                 seed=seed,
                 paid_nano=runtime.ledger.spent,
-                ran_out=_short(seatings),
+                ran_out=ran_out or _short(seatings),
                 exploited=exploited,
             )
 
@@ -221,9 +223,8 @@ def _check(teams: Sequence[Given], games: int, both_seats: bool, sampling: Sampl
 def _check_exploit(exploit: int | Literal["exact"] | None, place: Environment, players: Sequence[Sitting]) -> None:
     if exploit is None:
         return
-    from orchestra.environments.games.exploiting import (
-        plays_kuhn,
-    )  # needs the extra `games`, which not every match does
+    # It needs the extra `games`, which not every match does.
+    from orchestra.environments.games.exploiting import plays_kuhn
 
     if not plays_kuhn(place):
         raise InputError(f"exploitability is computed for kuhn-poker, not for {place.nature.name!r}")
@@ -234,20 +235,23 @@ def _check_exploit(exploit: int | Literal["exact"] | None, place: Environment, p
 
 
 async def _exploited(
-    runtime: Runtime, place: Environment, players: Sequence[Sitting], exploit: int | Literal["exact"], seed: int
-) -> "dict[str, Exploitability]":
-    """Of each team, until money or time run out; before any game, so that what cannot be computed costs none."""
+    runtime: Runtime, place: Environment, players: Sequence[Sitting], exploit: int | Literal["exact"] | None, seed: int
+) -> "tuple[dict[str, Exploitability], str | None]":
+    """Of each team, and what money or time ran out on; before any game, so that what cannot be computed costs none."""
+    if exploit is None:
+        return {}, None
     from orchestra.environments.games.exploiting import exploitability
 
     found: dict[str, Exploitability] = {}
+    ran_out = None
     samples = None if exploit == "exact" else exploit
     for one in players:
-        with suppress(BudgetError):  # the games tell it
-            team = cast("AgentGraph", one.team)
-            found[one.name] = await exploitability(
-                runtime, place, team, samples=samples, seed=seed, key=f"exploitability/{one.name}"
-            )
-    return found
+        team, key = cast("AgentGraph", one.team), f"exploitability/{one.name}"
+        try:
+            found[one.name] = await exploitability(runtime, place, team, samples=samples, seed=seed, key=key)
+        except BudgetError as error:  # the games may still be paid, and another team's may be cheaper
+            ran_out = ran_out or f"the exploitability of {one.name}: {error}"
+    return found, ran_out
 
 
 def _turned(held: Sequence[Sitting], by: int) -> tuple[Sitting, ...]:

@@ -9,12 +9,13 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 
 from graphs import AgentGraph, AgentNode, Sampling
 from orchestra.environments.opponents import Opponent
 from orchestra.environments.protocol import Environment, Outcome, Table, check_seats
+from orchestra.errors import EnvironmentFailed, InputError, TooLong, blame
 from orchestra.execution.moves import Move
 from orchestra.execution.runtime import Runtime
 from orchestra.models.protocol import Message
@@ -63,7 +64,9 @@ async def play(
 ) -> AsyncIterator[Episode]:
     """Episodes of one game for each of `seeds`, as they finish.
 
-    Whatever ends a game early, money or time that ran out included, is the error of its episode; it has no rewards.
+    Whatever ends a game early, money or time that ran out and a game that is broken included, is the error of its
+    episode; it has no rewards. A transcript that has grown out of the model's context is none of that: it is a
+    violation by whoever let it grow.
 
     Args:
         runtime: pays and traces.
@@ -76,8 +79,11 @@ async def play(
             not sampled: they have no token ids.
 
     Raises:
-        InputError: there are too few or too many teams, or one cannot run; nothing was spent.
+        InputError: there are too few or too many teams, or one cannot run, or no game could ever begin; nothing was
+            spent.
     """
+    if concurrency < 1:
+        raise InputError(f"concurrency is at least 1 game at once, not {concurrency}")
     check_seats(environment.nature, teams)
     for team in teams:
         if isinstance(team, AgentGraph):
@@ -154,7 +160,6 @@ class _Game:
         task_id = f"{name}/{self.seed}"
         called = " against ".join(dict.fromkeys(team.name for team in self.teams))
         self.facts.append(self.runtime.announce(self.key, task_id, called))
-        table = self.environment.begin(self.seed)
         described = {
             names.OPERATION_NAME: names.PLAY,
             names.RUN_ID: self.runtime.run_id,
@@ -162,55 +167,80 @@ class _Game:
             names.TASK_ID: task_id,
             names.ENVIRONMENT: name,
         }
-        error: BaseException | None = None
         with self.runtime.tracer.span(f"{names.PLAY} {name}", attributes=described) as root:
-            step = 0
-            while error is None and (seat := table.to_move) is not None:
-                error = await self._step(table, seat, step)
-                step += 1
+            error = await self._through()
             if error is not None:
                 root.fail(error)
-            else:
-                self._settle(table)
         self.runtime.ended(error)
         return self._folded()
 
-    async def _step(self, table: Table, number: int, step: int) -> BaseException | None:
-        seat = self.seats[number]
-        described: dict[str, Attribute | None] = {
-            names.OPERATION_NAME: names.ENVIRONMENT_STEP,
-            names.SEAT: number,
-            names.STEP: step,
-            names.STATE_KEY: table.state_key(number),
-        }
-        with self.runtime.tracer.span(names.ENVIRONMENT_STEP, attributes=described) as span:
-            drawn = int.from_bytes(hashlib.sha256(f"{self.seed}/{step}".encode()).digest()[:4], "big") >> 1
-            if isinstance(seat.team, AgentGraph):
-                opening = [] if seat.heard else [table.opening(number)]
-                news = "\n\n".join([*opening, table.observation(number)])
-                seat.heard.append(news)
-                played = await self.runtime.play(
-                    seat.team,
-                    "\n\n".join(seat.heard),
-                    key=f"{self.key}/{step}",
-                    seed=drawn,
-                    move=Move(news=news, memories=seat.memories),
-                )
-                if played.error is not None:
-                    span.fail(played.error)
-                    return played.error
-                outcome = table.reply(played.reply, played.spent.output_tokens or None)
-            else:
-                outcome = self._program_moves(table, number, seat.team, random.Random(drawn))
-            self._note(outcome, number, step, span)
+    async def _through(self) -> BaseException | None:
+        """Every move, and what was earned by them; or what ended the game early."""
+        try:
+            with self._own():
+                table = self.environment.begin(self.seed)
+                seat, step = table.to_move, 0
+            while seat is not None:
+                if (error := await self._step(table, seat, step)) is not None:
+                    return error
+                with self._own():
+                    seat, step = table.to_move, step + 1
+            self._settle(table)
+        except EnvironmentFailed as failed:
+            return failed
         return None
 
+    def _own(self) -> AbstractContextManager[None]:
+        """Whatever fails in the block, the environment or a program failed; never around what a team does."""
+        return blame(EnvironmentFailed, f"environment {self.environment.nature.name!r} failed")
+
+    async def _step(self, table: Table, number: int, step: int) -> BaseException | None:
+        seat = self.seats[number]
+        with self._own():
+            described: dict[str, Attribute | None] = {
+                names.OPERATION_NAME: names.ENVIRONMENT_STEP,
+                names.SEAT: number,
+                names.STEP: step,
+                names.STATE_KEY: table.state_key(number),
+            }
+        with self.runtime.tracer.span(names.ENVIRONMENT_STEP, attributes=described) as span:
+            drawn = int.from_bytes(hashlib.sha256(f"{self.seed}/{step}".encode()).digest()[:4], "big") >> 1
+            if not isinstance(seat.team, AgentGraph):
+                with self._own():
+                    outcome = self._program_moves(table, number, seat.team, random.Random(drawn))
+                    self._note(outcome, number, step, span)
+                return None
+            news = self._news(table, number)
+            played = await self.runtime.play(
+                seat.team,
+                "\n\n".join(seat.heard),
+                key=f"{self.key}/{step}",
+                seed=drawn,
+                move=Move(news=news, memories=seat.memories),
+            )
+            # A first prompt holds nothing the seat said: where it does not fit, the game was set up too small.
+            outgrown = isinstance(played.error, TooLong) and bool(seat.earned)
+            if played.error is not None and not outgrown:
+                span.fail(played.error)
+                return played.error
+            with self._own():
+                outcome = table.reply(None if outgrown else played.reply, played.spent.output_tokens or None)
+                if outgrown:
+                    outcome = replace(outcome, violation=str(played.error))
+                self._note(outcome, number, step, span, said=not outgrown)
+        return None
+
+    def _news(self, table: Table, number: int) -> str:
+        """What a seat is told before its move, which it has heard from then on."""
+        heard = self.seats[number].heard
+        with self._own():
+            heard.append("\n\n".join([*([] if heard else [table.opening(number)]), table.observation(number)]))
+        return heard[-1]
+
     def _program_moves(self, table: Table, number: int, program: Opponent, rng: random.Random) -> Outcome:
-        seat, tracer = self.seats[number], self.runtime.tracer
         described = {names.OPERATION_NAME: names.INVOKE_WORKFLOW, names.AGENT_NAME: program.name}
-        with tracer.span(f"{names.INVOKE_WORKFLOW} {program.name}", attributes=described):
-            opening = [] if seat.heard else [table.opening(number)]
-            seat.heard.append("\n\n".join([*opening, table.observation(number)]))
+        self._news(table, number)
+        with self.runtime.tracer.span(f"{names.INVOKE_WORKFLOW} {program.name}", attributes=described):
             said = table.answer(program.choose(table, rng))
             if self.demonstrate:
                 self._demonstrated(number, said)
@@ -231,12 +261,14 @@ class _Game:
             span.content(names.OUTPUT_MESSAGES, [{"role": "assistant", "content": said}])
         told.append(Message(role="assistant", content=said))
 
-    def _note(self, outcome: Outcome, mover: int, step: int, span: Span) -> None:
-        said = {"action": outcome.action, "rewards": list(outcome.rewards), "violation": outcome.violation}
-        span.content(names.OUTPUT, said)
+    def _note(self, outcome: Outcome, mover: int, step: int, span: Span, *, said: bool = True) -> None:
+        """Write down what came of a move, and what it earned; one that was not `said` has no turn to learn from."""
+        came = {"action": outcome.action, "rewards": list(outcome.rewards), "violation": outcome.violation}
+        span.content(names.OUTPUT, came)
         self.seats[mover].moves += outcome.valid
-        self.seats[mover].earned[step] = self.seats[mover].pending
-        self.seats[mover].pending = 0.0
+        if said:
+            self.seats[mover].earned[step] = self.seats[mover].pending
+            self.seats[mover].pending = 0.0
         for seat, reward in zip(self.seats, outcome.rewards, strict=True):
             if seat.earned:
                 seat.earned[max(seat.earned)] += reward
@@ -246,7 +278,9 @@ class _Game:
             self._tell(FACT_VIOLATION, {"seat": mover, "step": step, "why": outcome.violation})
 
     def _settle(self, table: Table) -> None:
-        for number, (seat, came_to) in enumerate(zip(self.seats, table.returns, strict=True)):
+        with self._own():
+            ended = list(zip(self.seats, map(float, table.returns), strict=True))
+        for number, (seat, came_to) in enumerate(ended):
             for step, reward in seat.earned.items():
                 self._tell(names.FACT_REWARD, {"seat": number, "step": step, "reward": reward})
             total = sum(seat.earned.values()) + seat.pending

@@ -32,6 +32,8 @@ class Nature:
     """Most moves of one game, those of all seats together."""
     open_answers: bool = False
     """Every answer of the right form is a move, and `Table.legal` holds only an example; otherwise it holds all."""
+    draws: bool | None = None
+    """A game in which nobody gains is rewarded as a draw; `None` means not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

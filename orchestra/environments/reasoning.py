@@ -133,6 +133,7 @@ class ReasoningGym:
             deterministic=False,
             steps=1,
             open_answers=True,
+            draws=False,
         )
         self.form = rules.form.replace("your action", "your answer")
         """Of a reply, as a seat is told it."""

@@ -4,13 +4,15 @@ Source:
     MARSHAL (arXiv:2510.15414) and its released code, whose choices are the defaults: a reply is `<think>…</think>` and
     `<answer>…</answer>` and nothing else; of several moves between `||` the first counts; 0.05 for every valid move; a
     draw is worth 0.1 to both; whoever breaks the form or the rules loses its stake and 10 more, the game ends, and
-    nobody else gains by it.
+    nobody else gains by it. So does whoever lets its transcript outgrow the model's context, by its last own move.
     Deviation: `thinking=False` asks for the answer alone, for models that cannot think in writing. The paper prints a
     bonus for short replies where the code has a penalty for long ones: `length="released"` is the code,
     `length="paper"` the print. Scaling of a game's rewards is a setting (`scale`), as paper and code differ on it.
 """
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,9 @@ from orchestra.errors import InputError
 
 SHORT_TOKENS, LONG_TOKENS, LENGTH_SHARE = 11, 2048, 0.5
 """Of the length term: where it begins, where the released one turns negative, and its size."""
+
+NUMBERS = ("format_bonus", "draw", "violation", "scale")
+"""Settings that are a number."""
 
 _ANSWER = re.compile(r"\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 _THOUGHT = re.compile(r"\s*(?:<think>)?(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
@@ -28,7 +33,7 @@ class Rules:
     """How replies are read and rewarded.
 
     Raises:
-        InputError: a setting is out of range.
+        InputError: a setting has another type, or is out of range.
     """
 
     thinking: bool = False
@@ -48,6 +53,12 @@ class Rules:
     """Of the game's own rewards."""
 
     def __post_init__(self) -> None:
+        given: Mapping[str, object] = {name: getattr(self, name) for name in ("thinking", *NUMBERS)}
+        if not isinstance(given["thinking"], bool):
+            raise InputError(f"thinking is true or false; got {self}")
+        strange = [name for name in NUMBERS if not _is_number(given[name])]
+        if strange:
+            raise InputError(f"{', '.join(strange)}: a finite number is wanted; got {self}")
         if self.history not in (None, "full", "actions", "none") or self.length not in ("released", "paper", "none"):
             raise InputError(f"history is full, actions or none, and length is released, paper or none; got {self}")
         if self.violation < 0 or self.scale <= 0:
@@ -91,3 +102,7 @@ class Rules:
         if self.length == "paper":
             return LENGTH_SHARE * max(0.0, share)
         return LENGTH_SHARE * min(0.0, share)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -12,7 +12,7 @@ from pathlib import Path
 from graphs import AgentGraph, Sampling
 from graphs.identity import content_hash
 from orchestra import models, plugins
-from orchestra.environments.opponents import KNOWN, Opponent, opponent
+from orchestra.environments.opponents import KNOWN, Opponent, RandomPlayer, opponent
 from orchestra.environments.playing import Team, player
 from orchestra.environments.protocol import Environment
 from orchestra.errors import InputError
@@ -70,15 +70,23 @@ def seated(teams: Sequence[Given], place: Environment, *, sampling: Sampling, on
 
 def is_model(given: Given) -> bool:
     """Whether a team is given as the name of a model."""
-    return isinstance(given, str) and "/" in given and not _is_file(given)
+    return isinstance(given, str) and "/" in given and not is_file(given)
+
+
+def is_file(given: Given) -> bool:
+    """Whether a team is given as the path of its file."""
+    if not isinstance(given, str | Path) or Path(given).suffix.lower() not in FILES:
+        return False
+    return Path(given).exists() or str(given).partition("/")[0] not in plugins.names(models.GROUP)
 
 
 def _sitting(given: Given, place: Environment, sampling: Sampling, on_start: Started) -> Sitting:
     if isinstance(given, AgentGraph):
         return Sitting(given.name, given)
     if isinstance(given, Opponent):
+        _check_program(given.name if isinstance(given, RandomPlayer) else None, place)
         return Sitting(given.name, given)
-    if _is_file(given):
+    if is_file(given):
         graph, folder = open_team(given)
         return Sitting(Path(given).stem, graph, folder)
     text = str(given)
@@ -100,16 +108,20 @@ def _hint(text: str) -> str:
     return f" (did you mean {near[0] + colon + number!r}?)" if near else ""
 
 
+def _check_program(name: str | None, place: Environment) -> None:
+    """Refuse one of our programs where all it knows of the moves is the right answer."""
+    if name is not None and place.nature.open_answers:
+        raise InputError(
+            f"{name} would copy the right answer at {place.nature.name!r}, which shows programs no other, and score "
+            f"all there is; seat a model or a team (demonstrations of right answers may be made with it)"
+        )
+
+
 def _program(text: str, place: Environment, on_start: Started) -> Opponent:
+    _check_program(text, place)
     if text.partition(":")[0] != "cfr":
         return opponent(text, place)
     done = on_start(f"{text} solves {place.nature.name}", 1)  # which takes a quarter of a minute for Leduc hold'em
     program = opponent(text, place)
     done()
     return program
-
-
-def _is_file(given: Given) -> bool:
-    if not isinstance(given, str | Path) or Path(given).suffix.lower() not in FILES:
-        return False
-    return Path(given).exists() or str(given).partition("/")[0] not in plugins.names(models.GROUP)

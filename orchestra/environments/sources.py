@@ -12,12 +12,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from graphs import AgentGraph, AgentNode, Sampling
-from orchestra.environments.opening import environment
 from orchestra.environments.opponents import opponent
 from orchestra.environments.playing import Team, play, player
 from orchestra.environments.protocol import Environment, check_seats
 from orchestra.environments.results import CUT_SHORT
+from orchestra.environments.rivals import rival
+from orchestra.environments.written import check_draw, opened
 from orchestra.errors import CannotAfford, InputError
 from orchestra.execution.runtime import Runtime
 from orchestra.execution.settings import Settings
@@ -46,6 +49,8 @@ class Playhouse:
     settings: Settings
     concurrency: int
     demonstrate: bool = False
+    homes: Sequence[tuple[AgentGraph, Path]] = ()
+    """Teams with the folder that their tools' code is looked up in; others have none."""
     steps: int = 0
     """How often it was asked."""
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -115,8 +120,14 @@ class Playhouse:
         try:
             with Store.open(self.store) as store:
                 async with Runtime.opened(
-                    COMMAND, store=store, settings=self.settings, ledger=self.ledger or Ledger(None)
+                    COMMAND,
+                    store=store,
+                    settings=self.settings,
+                    folders=[folder for _, folder in self.homes],
+                    ledger=self.ledger or Ledger(None),
                 ) as runtime:
+                    for team, folder in self.homes:
+                        runtime.prepare(team, folder)
                     ready.set_result(runtime)
                     await self._closing.wait()
         except Exception as error:
@@ -216,8 +227,9 @@ def self_play(
         model: what samples, where that is not `base`: such as `vllm/NAME@URL`.
         sampling: fields of `graphs.Sampling`; `None` draws at temperature 1, at most 32 tokens.
         seats: which agent holds each seat, in order; empty gives them all to the only agent.
-        opponent: a program (`random`, `mcts:100`, `cfr`) or a model (`local/NAME`, `local/BASE+ADAPTER@VERSION`) that
-            holds all seats but one and does not learn; the agents sit at each seat equally often. `None` is self-play.
+        opponent: a program (`random`, `mcts:100`, `cfr`), a model (`local/NAME`, `local/BASE+ADAPTER@VERSION`) or the
+            file of another team, that holds all seats but one and does not learn; the agents sit at each seat equally
+            often. `None` is self-play.
         team: file of an agent graph that holds each seat; its nodes that are called as agents are those agents.
         concurrency: games at once.
         engine: settings of embedded models; the same as the publisher's, and one engine serves both.
@@ -228,9 +240,9 @@ def self_play(
     Raises:
         InputError: a name or a setting is wrong.
     """
-    opened = _environments(environments, options)
+    places = _environments(environments, options)
     chosen = model or base
-    drawn = Sampling(**(sampling or {"temperature": 1.0, "max_tokens": 32}))
+    drawn = _drawn(sampling)
     settings = _settings(chosen, concurrency, engine, machine_usd_per_hour)
     held = tuple(seats)
     if not held and len(agents) == 1:
@@ -238,14 +250,22 @@ def self_play(
     graph = None if team is None else _team(team, agents)
     if graph is None and (not held or set(held) - set(agents)):
         raise InputError(f"seats={list(held)} must name the agents that hold them, of {', '.join(agents)}")
+    rivals = {} if opponent is None else {place: rival(opponent, place, drawn) for place in places}
     return SelfPlay(
-        house=Playhouse(environments=opened, store=store, ledger=ledger, settings=settings, concurrency=concurrency),
+        house=Playhouse(
+            environments=places,
+            store=store,
+            ledger=ledger,
+            settings=settings,
+            concurrency=concurrency,
+            homes=[(team, home) for team, home in rivals.values() if isinstance(team, AgentGraph) and home is not None],
+        ),
         agents=tuple(agents),
         base=chosen,
         sampling=drawn,
         seats=held or tuple(agents[:1]),
         team=graph,
-        fixed={} if opponent is None else {place: _rival(opponent, place, drawn) for place in opened},
+        fixed={place: team for place, (team, _) in rivals.items()},
     )
 
 
@@ -272,15 +292,15 @@ def demonstrations(
     Raises:
         InputError: a name or a setting is wrong.
     """
-    opened = _environments(environments, options)
+    places = _environments(environments, options)
     tables = []
-    for place in opened:
+    for place in places:
         held = [opponent(programs[at % len(programs)], place) for at in range(place.nature.seats)]
         check_seats(place.nature, held)
         tables.append((place, held))
     return Demonstrations(
         house=Playhouse(
-            environments=opened,
+            environments=places,
             store=store,
             ledger=ledger,
             settings=Settings(concurrency=concurrency),
@@ -294,7 +314,9 @@ def demonstrations(
 def _environments(names: Sequence[str], options: Mapping[str, Any] | None) -> tuple[Environment, ...]:
     if not names or isinstance(names, str):
         raise InputError("environments are a list of at least one name, such as ['kuhn-poker']")
-    return tuple(environment(name, **(options or {})) for name in names)
+    found = tuple(opened(name, options or {}) for name in names)
+    check_draw(found, options or {})
+    return found
 
 
 def _settings(
@@ -304,11 +326,18 @@ def _settings(
     return chosen if machine_usd_per_hour is None else replace(chosen, machine_usd_per_hour=machine_usd_per_hour)
 
 
-def _rival(name: str, place: Environment, sampling: Sampling) -> Team:
-    """A program, or a model that plays as the agents do."""
-    if "/" not in name:
-        return opponent(name, place)
-    return player(place, model=name, sampling=sampling, name="opponent")
+def _drawn(given: Mapping[str, Any] | None) -> Sampling:
+    """How the agents' tokens are drawn."""
+    chosen = given or {"temperature": 1.0, "max_tokens": 32}
+    known = tuple(Sampling.model_fields)
+    strange = [f"there is no {key!r}; {closest(key, known)}" for key in chosen if key not in known]
+    if strange:
+        raise InputError(f"sampling is wrong: {'; '.join(strange)}")
+    try:
+        return Sampling(**chosen)
+    except ValidationError as wrong:
+        told = (f"{'.'.join(map(str, one['loc']))}={one['input']!r}: {one['msg']}" for one in wrong.errors())
+        raise InputError(f"sampling is wrong: {'; '.join(told)}") from wrong
 
 
 def _team(path: str, agents: Sequence[str]) -> AgentGraph:

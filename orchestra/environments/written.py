@@ -31,6 +31,19 @@ def opened(name: str, options: Mapping[str, Any]) -> Environment:
         raise
 
 
+def check_draw(places: Sequence[Environment], options: Mapping[str, Any]) -> None:
+    """Refuse what a draw is worth where none of `places` can be drawn, and it would change nothing.
+
+    Raises:
+        InputError: naming them.
+    """
+    if "draw" in options and all(place.nature.draws is False for place in places):
+        told = ", ".join(repr(place.nature.name) for place in places)
+        raise InputError(
+            f"no game of {told} counts as a draw, so that option 'draw' would change nothing; leave it out"
+        )
+
+
 def read_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Options from `key=value`, each value of the type that `orchestra.environments.Rules` gives it.
 

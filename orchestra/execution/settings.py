@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestra.errors import InputError
 from orchestra.execution.allowances import Allowances
 from orchestra.ledger import Price
 from orchestra.models import open_model
@@ -24,7 +25,11 @@ STATE_PRICE = "state it with --price INPUT,OUTPUT in USD per million tokens (in 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a run is carried out; none of it changes what a team is."""
+    """How a run is carried out; none of it changes what a team is.
+
+    Raises:
+        InputError: no episode could ever be played.
+    """
 
     model: str = DEFAULT_MODEL
     """Model of every agent that names none, in teams that name none."""
@@ -70,6 +75,10 @@ class Settings:
     """Collector that spans are sent to besides the store, such as `http://localhost:6006`; `None` sends none."""
     on_exported: Callable[["Exported"], None] | None = None
     """Told at the end of a run how many spans the collector took; `None` tells nobody."""
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:  # nobody would ever have a turn, and the run would wait for ever
+            raise InputError(f"concurrency is at least 1 episode at once, not {self.concurrency}")
 
     def inputs(self) -> dict[str, object]:
         """What replies depend on; a resumed run must be given the same."""

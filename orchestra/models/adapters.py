@@ -22,6 +22,7 @@ from orchestra.errors import InputError
 from orchestra.models import weights
 from orchestra.models.cards import CARD, NAME, Card, card_at
 from orchestra.models.serving import safetensors
+from orchestra.models.serving.probes import FILE as PROBE
 from orchestra.plugins import closest
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -146,10 +147,8 @@ def found(wanted: str) -> Adapter:
     versions = [adapter.served for adapter in here if adapter.name == name]
     if version and versions:
         raise InputError(f"adapter {name!r} is not here in version {version!r}; there is {', '.join(versions)}")
-    known = {adapter.name for adapter in here}
-    raise InputError(
-        f"no adapter {wanted!r} in {str(folder())!r}; {closest(name, known)}; or give the path of a folder"
-    )
+    near = closest(name, {adapter.name for adapter in here})
+    raise InputError(f"no adapter {wanted!r} in {str(folder())!r}; {near}; give a folder, or 'orchestra models add' it")
 
 
 def inspected(path: Path, *, name: str) -> Adapter:
@@ -191,8 +190,26 @@ def defects(adapter: Adapter, root: Path | None, *, trained: bool = True) -> tup
     return tuple(found)
 
 
+def add(path: Path | str) -> Adapter:
+    """The adapter in the folder `path`, copied into the user's folder, where its name finds it.
+
+    Raises:
+        InputError: it is no adapter there, or a useless one, or that version is there with other numbers.
+    """
+    # As an absolute path: a folder that is called as an adapter here is still the folder.
+    adapter = found(str(Path(path).expanduser().resolve()))
+    served_name(adapter.name, adapter.version)
+    broken = defects(adapter, None)
+    if broken:
+        raise InputError(f"adapter {adapter.served!r} at {str(path)!r} cannot be used: {'; '.join(broken)}")
+    return snapshot(adapter)
+
+
 def snapshot(adapter: Adapter) -> Adapter:
     """The same adapter in a folder of its own that nobody writes to again.
+
+    Its card and its probe come with it. A probe that is missing there is brought later, too: what an adapter computes,
+    and so its version, does not depend on it, and without it nobody could put the adapter through the gate.
 
     Raises:
         InputError: its files changed while they were copied.
@@ -202,7 +219,7 @@ def snapshot(adapter: Adapter) -> Adapter:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".part-"))
         try:
-            for file in (CONFIG, TENSORS, *([CARD] if (adapter.path / CARD).is_file() else [])):
+            for file in (CONFIG, TENSORS, *(f for f in (CARD, PROBE) if (adapter.path / f).is_file())):
                 shutil.copyfile(adapter.path / file, staging / file)
             if _hashed(staging) != _hashed(adapter.path):
                 raise InputError(f"the adapter at {str(adapter.path)!r} is being written to; load it when it is whole")
@@ -212,6 +229,8 @@ def snapshot(adapter: Adapter) -> Adapter:
             shutil.rmtree(staging, ignore_errors=True)
     elif not adapter.path.samefile(target) and _hashed(target) != _hashed(adapter.path):
         raise InputError(f"{adapter.served!r} is in {str(folder())!r} with other numbers; give these a new version")
+    elif (adapter.path / PROBE).is_file() and not (target / PROBE).is_file():
+        weights.write_whole(target / PROBE, (adapter.path / PROBE).read_text(encoding="utf-8"))
     return replace(adapter, path=target.resolve())
 
 

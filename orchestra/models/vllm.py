@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from orchestra.errors import ModelError
+from orchestra.errors import ModelError, TooLong
 from orchestra.ledger import DEFAULT_MACHINE_USD_PER_HOUR, Price
 from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Turn, Usage
 from orchestra.models.serving.record import Record
@@ -288,7 +288,7 @@ class VllmModel:
         prompt_ids = await self._prompts.ids(request, self._address.base)
         limit = facts.context_tokens
         if limit is not None and len(prompt_ids) + request.sampling.max_tokens > limit:
-            raise ModelError(
+            raise TooLong(
                 f"{self.name} reads and writes at most {limit} tokens: the prompt has {len(prompt_ids)} and max_tokens "
                 f"is {request.sampling.max_tokens}; shorten one of them"
             )

@@ -4,6 +4,7 @@ import asyncio
 import json
 import warnings
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -11,16 +12,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from composers import compose
-from composers.knapsack.assembly import assemble
+from composers.knapsack.assembly import assemble, valued, worn_by_the_head
 from composers.problem import Problem
 from graphs import AgentNode
 from graphs.serialisation import read
 from orchestra.agents.inventory import Component, Inventory
 from orchestra.agents.prompts import render
+from orchestra.benchmarks import Task
 from orchestra.errors import InputError
 from orchestra.execution import Settings, run
 from orchestra.models import adapters
-from orchestra.models.cards import Card
+from orchestra.models.cards import Card, Measured
 from orchestra.models.local import open_local
 from orchestra.models.serving import safetensors
 
@@ -138,6 +140,25 @@ async def test_an_adapter_over_another_base_is_refused_before_anything_is_spent(
     (office / "sayer" / "adapter.json").write_text(json.dumps({**card, "base_sha256": "0" * 64}))
     with pytest.raises(InputError, match="was trained over 'base' with the weights 000000000000"):
         await compose(problem_in(office, base), store=office / "store.sqlite")
+
+
+def test_of_several_adapters_the_head_wears_the_most_valuable_by_its_card_unless_the_inventory_says(cache, tmp_path):
+    for name, worth in (("able", None), ("mean", 0.1), ("good", 0.4)):
+        tensors = {f"base_model.model.q.lora_{half}.weight": np.full((2, 2), 0.5) for half in "AB"}
+        there = adapters.write(name, "1", tensors, rank=2, alpha=4.0, base="tiny", rslora=False)
+        value = None if worth is None else Measured(what="wins", mean=worth, low=0, high=1, count=9)
+        Card(name=name, version="1", base="tiny", value=value).write(there.path)
+    (cache / "adapters" / "good@1").rename(tmp_path / "good")  # beside the inventory, not in the user's folder
+    able, mean = (Component(name=name, kind="adapter", description="d", price_usd=1) for name in ("able", "mean"))
+    good = Component(name="good", kind="adapter", description="d", price_usd=1, path="good")
+    inventory = Inventory(components=(able, mean, good), path=tmp_path / "inventory.yaml")
+    filled = valued(inventory).components
+    assert [component.value for component in filled] == [None, 0.1, 0.4]
+    assert worn_by_the_head(filled).name == "good"
+    tasks = [Task(id=split, input="?", target="1", split=split) for split in ("trial", "heldout")]
+    assert Problem.read(tasks, inventory, budget_usd=9, similarity="bm25").inventory.components == filled
+    said = inventory.model_copy(update={"components": (mean.model_copy(update={"value": 0.9}), good)})
+    assert worn_by_the_head(valued(said).components).name == "mean"
 
 
 @pytest.mark.model

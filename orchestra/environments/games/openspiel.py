@@ -208,6 +208,7 @@ class SpielEnvironment:
             cooperative=kind.utility == pyspiel.GameType.Utility.IDENTICAL,
             deterministic=kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC,
             steps=int(game.max_game_length()),
+            draws=texts.draws,
         )
         self.role = f"You are an agent that makes the best decisions to win a game of {texts.title}."
 

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from orchestra.errors import InputError, ModelError
+from orchestra.errors import InputError, ModelError, TooLong
+from orchestra.gate import NotPublished
 from orchestra.ledger import Price
 from orchestra.models.local.engine import Engine
 from orchestra.models.local.loading import Loaded
@@ -89,8 +90,8 @@ class LocalModel:
         """The reply as it is made; closing the iterator frees its row before the next token.
 
         Raises:
-            orchestra.errors.ModelError: when the prompt and `max_tokens` exceed the context, a capability is missing,
-                the deadline passes, or the model fails.
+            orchestra.errors.TooLong: when the prompt and `max_tokens` exceed the context.
+            orchestra.errors.ModelError: when a capability is missing, the deadline passes, or the model fails.
         """
         prompt_ids = self._checked(request)
         served = request.adapter or self.adapter
@@ -173,13 +174,13 @@ class LocalModel:
         """The adapter called `served`: loaded, live, or now read from the user's folder and kept until this is closed.
 
         Raises:
-            ModelError: there is none, or it is not for this base.
+            ModelError: there is none, it is not for this base, or does not pass the gate.
         """
         shelf = self._opened.shelf
         if not shelf.has(served) and served != self.adapter:
             try:
                 self._held.add(shelf.hold(served))
-            except InputError as cause:
+            except (InputError, NotPublished) as cause:
                 raise ModelError(str(cause)) from cause
         return shelf.lora(served)
 
@@ -198,9 +199,10 @@ class LocalModel:
         if not prompt_ids:
             raise ModelError(f"{self.name} was sent an empty prompt; send at least one message with text")
         if limit is not None and len(prompt_ids) + request.sampling.max_tokens > limit:
-            raise ModelError(
+            raise TooLong(
                 f"a prompt of {len(prompt_ids)} tokens and max_tokens={request.sampling.max_tokens} exceed the context "
-                f"of {self.name}, {limit} tokens; shorten the prompt or lower max_tokens"
+                f"of {self.name}, {limit} tokens; shorten the prompt or lower max_tokens",
+                served=False,
             )
         return prompt_ids
 

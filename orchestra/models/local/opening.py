@@ -97,6 +97,7 @@ def open_local(
     Raises:
         orchestra.models.weights.MissingWeights: when the weights are not here; the message names the command.
         orchestra.errors.InputError: when a setting or the weights are wrong.
+        orchestra.gate.NotPublished: when the adapter computes something else than the probe beside it says.
     """
     settings = Settings(
         deterministic=deterministic, dtype=dtype, device=device, threads=threads, rows=rows, kept_mib=kept_mib
@@ -192,7 +193,7 @@ def _opened(path: Path, name: str, settings: Settings) -> Opened:
     return Opened(
         loaded=loaded,
         engine=engine,
-        shelf=Shelf(engine, loaded.layers, path, hashes_of(path, dense_folder(path))),
+        shelf=Shelf(engine, loaded.layers, path, hashes_of(path, dense_folder(path)), vocabulary=loaded.vocabulary),
         prompts=Prompts(loaded.tokenizer, loaded.end_ids, name),
         weights_sha256=weights.content_hash(path),
         deterministic=settings.deterministic,

@@ -2,6 +2,9 @@
 
 Live weights, which a trainer publishes without writing them anywhere, are known to every engine of the same base in
 this process: each takes its own copy when it is first asked. A name and version always means one set of numbers.
+
+An adapter from a folder with a probe beside it is loaded only if the engine computes with it what its trainer computed;
+who publishes live weights compares them himself.
 """
 
 import threading
@@ -16,11 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchestra.errors import InputError, ModelError
+from orchestra.gate import TOLERANCE_NATS, check
 from orchestra.models import adapters, weights
 from orchestra.models.adapters import Adapter
 from orchestra.models.local.engine import Decoder, Engine
 from orchestra.models.local.lora import Layers, Lora, digest, watched
 from orchestra.models.local.packed import Part
+from orchestra.models.serving.probes import FILE, Probe
 from orchestra.plugins import closest
 
 SCORED_TOKENS = 64
@@ -98,10 +103,20 @@ class Shelf:
         layers: of its network.
         root: folder of the base, resolved.
         hashes: of the base's weights, in every form they have; empty believes every card.
+        vocabulary: ids the base has; `None` believes every probe's.
     """
 
-    def __init__(self, engine: Engine, layers: Layers, root: Path, hashes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        layers: Layers,
+        root: Path,
+        hashes: Sequence[str] = (),
+        *,
+        vocabulary: int | None = None,
+    ) -> None:
         self._engine, self._layers, self._root, self._hashes = engine, layers, root, tuple(hashes)
+        self._vocabulary = vocabulary
         self._loaded: dict[str, _Loaded] = {}
         self._proven: set[str] = set()
         self._base = _BASES.setdefault(str(root), _Base())
@@ -130,6 +145,7 @@ class Shelf:
 
         Raises:
             InputError: there is none, or it is not for this base; every reason is told.
+            orchestra.gate.NotPublished: it computes something else than the probe beside it says.
         """
         with _LOCK:
             served = self.named(wanted)
@@ -185,14 +201,18 @@ class Shelf:
     def _take(self, served: str, wanted: str) -> _Loaded:
         live = self._base.live.get(served)
         if served not in self._loaded:
+            probe: Probe | None = None
             if live is None:
-                lora = self._read(adapters.found(wanted))
+                adapter = adapters.found(wanted)
+                lora, probe = self._read(adapter), self._probe_of(adapter)
             else:
                 lora = self._layers.lora(served, live.tensors, live.scale)
             self._layers.touch(lora)
             if not lora.factors.keys() <= self._proven:
                 self._engine.between_passes(lambda decoder: _reached(decoder, lora))
                 self._proven |= lora.factors.keys()
+            if probe is not None:
+                self._admit(lora, probe)
             self._loaded[served] = _Loaded(lora)
         elif Path(wanted).is_dir() and self._read(adapters.found(wanted)).digest != self._loaded[served].lora.digest:
             raise InputError(f"another adapter {served!r} than that at {wanted!r} is loaded; give one a new version")
@@ -209,6 +229,29 @@ class Shelf:
         if broken:
             raise InputError(f"adapter {adapter.served!r} at {str(adapter.path)!r} cannot be used: {'; '.join(broken)}")
         return self._layers.lora(adapter.served, load_file(adapter.path / adapters.TENSORS), adapter.scale)
+
+    def _probe_of(self, adapter: Adapter) -> Probe | None:
+        """What its trainer left beside it; `None` when it left nothing."""
+        place = adapter.path / FILE
+        if not place.is_file():
+            return None
+        probe = Probe.read(place)
+        if self._vocabulary is not None and not 0 <= min(probe.token_ids) <= max(probe.token_ids) < self._vocabulary:
+            raise InputError(
+                f"the probe {str(place)!r} holds ids that this base does not have (it has {self._vocabulary}): "
+                f"adapter {adapter.served!r} was trained over another base; open it over its own"
+            )
+        return probe
+
+    def _admit(self, lora: Lora, probe: Probe) -> None:
+        """Refuse an adapter that computes otherwise than its trainer says; the lock is held, as for `_reached`."""
+        # One errand, not `logprobs` twice: the adapter is not loaded yet, and is nobody's to find before it passed.
+        found, base = self._engine.between_passes(
+            lambda decoder: tuple(
+                _scored(decoder, probe.token_ids, worn)[-len(probe.logprobs) :] for worn in (lora, None)
+            )
+        )
+        check(lora.served, expected=probe.logprobs, found=found, base=base, tolerance_nats=TOLERANCE_NATS)
 
 
 def hashes_of(path: Path, dense: Path) -> tuple[str, ...]:

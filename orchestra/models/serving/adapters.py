@@ -7,13 +7,14 @@ means one set of weights, and nothing a trainer writes later changes what an epi
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from orchestra.errors import InputError, ModelError, OrchestraError
 from orchestra.models.adapters import Adapter, defects, inspected, snapshot
+from orchestra.models.serving.record import found
 from orchestra.models.vllm_errors import refusal, said
 
 __all__ = ["Adapter", "AdapterRefused", "Adapters", "defects", "inspected", "snapshot"]
@@ -30,6 +31,9 @@ class Adapters:
         url: of the server, without `/v1`.
         base: name of the base weights on it.
         root: folder of the base weights, where it is on this machine; shapes are compared with it.
+
+    What `orchestra serve` left word of on this machine says which weights the server has: an adapter whose card names
+    others is refused, also where every shape fits.
     """
 
     def __init__(self, url: str, *, base: str, root: Path | None = None, api_key: str | None = None) -> None:
@@ -61,9 +65,9 @@ class Adapters:
             InputError: it is no sound adapter for this base; every defect is listed.
             AdapterRefused: the server does not take it.
         """
-        found = inspected(path, name=name)
+        there = inspected(path, name=name)
         return await self.load_copy(
-            snapshot(found if found.card is None else replace(found, version=found.card.version))
+            snapshot(there if there.card is None else replace(there, version=there.card.version))
         )
 
     async def load_copy(self, adapter: Adapter, *, trained: bool = True) -> Adapter:
@@ -77,7 +81,7 @@ class Adapters:
             InputError: it is no sound adapter for this base; every defect is listed.
             AdapterRefused: the server does not take it.
         """
-        broken = defects(adapter, self.root, trained=trained)
+        broken = [*self._other_base(adapter), *defects(adapter, self.root, trained=trained)]
         if broken:
             raise InputError(f"adapter {adapter.name!r} at {str(adapter.path)!r} cannot be served: {'; '.join(broken)}")
         if (await self.loaded()).get(adapter.served) == str(adapter.path):
@@ -112,6 +116,18 @@ class Adapters:
     async def close(self) -> None:
         """Close its connections."""
         await self._connection.close()
+
+    def _other_base(self, adapter: Adapter) -> Iterator[str]:
+        """That its card names other weights than the server has, where both are known."""
+        record, card = found(self._connection.url), adapter.card
+        if record is None or record.model != self.base or card is None or not card.base_sha256:
+            return
+        if card.base_sha256 not in record.hashes:
+            yield (
+                f"it was trained over {card.base!r} with the weights {card.base_sha256[:12]}…, and the server's "
+                f"{self.base!r} has {' or '.join(f'{digest[:12]}…' for digest in record.hashes)}; load it onto its own "
+                "base"
+            )
 
     async def _asked(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         content = b"" if body is None else _json(body)

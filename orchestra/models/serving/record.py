@@ -27,6 +27,9 @@ class Record:
     root: str
     """Folder it read them from."""
     weights_sha256: str
+    """Of that folder."""
+    packed_sha256: str = ""
+    """Of the GGUF file the folder was unpacked from; empty means it was not."""
     dtype: str
     device: str
     """Such as `vllm 0.32.0 on cpu`."""
@@ -46,6 +49,11 @@ class Record:
     def forget(self) -> None:
         """Take it away; doing so twice is harmless."""
         _file(self.url).unlink(missing_ok=True)
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """What a card may call its weights: by their file, and by the folder they were unpacked to."""
+        return tuple(digest for digest in (self.packed_sha256, self.weights_sha256) if digest)
 
     @property
     def circumstances(self) -> str:

@@ -111,6 +111,7 @@ async def serving(
         model=name,
         root=str(folder),
         weights_sha256=await asyncio.to_thread(weights.content_hash, folder),
+        packed_sha256=await asyncio.to_thread(_packed_hash, model),
         dtype=_dtype(folder),
         device=f"vllm {place.version} on {'cpu' if place.on_cpu else 'gpu'}",
         threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -163,6 +164,12 @@ def served_folder(model: str, tell: Callable[[str], None]) -> tuple[Path, str]:
 
     tell(f"unpacking {name} to bfloat16")
     return prepare(path).resolve(), name
+
+
+def _packed_hash(model: str) -> str:
+    """SHA-256 of the GGUF file that `model` is; empty when it is none. Trainers over it call their base by it."""
+    path = weights.path_of(model.removeprefix("local/"))
+    return "" if weights.gguf_in(path) is None else weights.content_hash(path)
 
 
 def _command(place: Environment, record: Record, port: int, parser: str | None, lora_rank: int) -> list[str]:

@@ -101,6 +101,8 @@ def test_options_reach_the_environment_and_the_player(desk, capsys):
     ("words", "message"),
     [
         (["kuhn-pokr", "--teams", "random"], "did you mean 'kuhn-poker'"),
+        (["kuhn-poker:x", "--teams", "random"], "takes nothing after ':'"),
+        (["kuhn-poker", "--teams", "random", "--option", "draw=0.5"], "leave it out"),
         (["kuhn-poker"], "--teams"),
         (["kuhn-poker", "--teams", "--games", "3"], "--teams needs at least one word"),
         (["kuhn-poker", "--teams", "a.yaml", "b.yaml", "c.yaml"], "2 seats, and 3 teams"),

@@ -225,7 +225,7 @@ def test_a_long_reply_costs_and_a_short_one_does_not():
         ("openspiel:breakthrough(rows=two)", "does not load"),
         ("openspiel:nfg_game", "does not load"),
         ("openspiel:crossword", "does not load"),
-        ("openspiel", "cannot be opened"),
+        ("openspiel", "write openspiel:GAME"),
         ("kuhn-pokr", "did you mean 'kuhn-poker'"),
         ("orchestra.environments.rules:Rules", "which is no environment"),
     ],

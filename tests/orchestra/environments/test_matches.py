@@ -153,6 +153,20 @@ async def test_a_cap_that_runs_out_leaves_what_was_played_and_a_higher_one_goes_
     assert (more.exit_code, more.finished) == (0, 16)
 
 
+async def test_a_team_that_holds_both_seats_is_exploited_once(desk):
+    played = await kuhn("scripted/bets.yaml", games=1, exploit=2)
+    assert list(played.exploited) == ["scripted/bets.yaml"]
+    with Store.open("store.sqlite", read_only=True) as store:
+        names = [span.name for span in store.spans(played.run_id)]
+    assert names.count("exploitability scripted/bets.yaml") == 1
+
+
+async def test_money_that_runs_out_on_exploitability_is_told(desk):
+    played = await kuhn("scripted/bets.yaml", "random", games=1, exploit=40, max_cost_usd="0.0005")
+    assert (played.exploited, played.exit_code) == ({}, 3)
+    assert "the exploitability of scripted/bets.yaml" in played.ran_out
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
@@ -211,9 +225,36 @@ async def test_what_is_wrong_is_said_before_anything_is_spent(desk, teams, chose
             assert not any(store.journal(run.run_id) for run in store.runs())
 
 
-async def test_an_unknown_environment_offers_the_closest(desk):
-    with pytest.raises(InputError, match="did you mean 'kuhn-poker'"):
-        await match("kuhn-pokr", ["random"], store="store.sqlite")
+@pytest.mark.parametrize(
+    ("name", "options", "complaint"),
+    [
+        ("kuhn-pokr", {}, "did you mean 'kuhn-poker'"),
+        ("kuhn-poker:x", {}, "'kuhn-poker' takes nothing after ':'; write kuhn-poker"),
+        ("kuhn-poker:", {}, "takes nothing after ':'"),
+        ("openspiel", {}, "write openspiel:GAME"),
+        ("openspiel:", {}, "write openspiel:GAME"),
+        ("reasoning-gym", {}, "write reasoning-gym:KIND"),
+        ("reasoning-gym:chain_sum", {}, "random would copy the right answer"),
+        ("kuhn-poker", {"draw": 0.5}, "no game of 'kuhn-poker' counts as a draw"),
+        ("openspiel:tic_tac_toe", {"draw": 0.5}, "counts as a draw"),
+    ],
+)
+async def test_an_environment_that_is_named_or_set_wrong_is_refused(desk, name, options, complaint):
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        await match(name, ["random"], options=options, store="store.sqlite")
+
+
+def test_a_program_may_not_sit_where_it_would_copy_the_answer_but_somebody_s_own_may():
+    class Own:
+        name = "own"
+
+        def choose(self, table, rng):
+            return "42"
+
+    place, rest = environment("reasoning-gym:chain_sum"), {"sampling": Sampling(), "on_start": lambda name, total: None}
+    with pytest.raises(InputError, match="copy the right answer"):
+        seated([opponent("random", place)], place, **rest)
+    assert [one.name for one in seated([Own()], place, **rest)] == ["own"]
 
 
 def test_a_wrong_team_is_told_before_another_solves_the_game():

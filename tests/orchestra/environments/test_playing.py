@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from orchestra.environments import environment, opponent, play, player
 from orchestra.environments.playing import FACT_MOVES, FACT_RETURN, FACT_VIOLATION
-from orchestra.errors import InputError
+from orchestra.environments.protocol import Outcome
+from orchestra.errors import InputError, TooLong
 from orchestra.execution import Runtime, Settings
 from orchestra.models.protocol import Capabilities
 from orchestra.testing import ScriptedModel
@@ -228,6 +229,93 @@ async def test_a_model_that_fails_fails_the_game_and_no_other(opened, says):
     assert "no more cards" in failed.error
     assert all(seat.reward is None for seat in failed.seats)
     assert whole.error is None
+
+
+async def test_a_transcript_that_outgrew_the_context_is_a_violation_by_who_let_it_grow(opened):
+    def answer(request):
+        if len(request.messages) > 2:
+            raise TooLong("the prompt exceeds the context", served=False)
+        return f"<answer><{'BET' if 'Player 0 chose PASS' in request.messages[1].content else 'PASS'}></answer>"
+
+    async with opened(answer) as (runtime, _):
+        episode = await one_game(runtime, KUHN, seed_of(0, 2))
+        (violation,) = facts(runtime, FACT_VIOLATION)
+        assert [fact["return"] for fact in facts(runtime, FACT_RETURN)] == [-2.0, 0.0]
+    assert (violation["seat"], violation["step"], violation["why"]) == (0, 2, "the prompt exceeds the context")
+    assert (episode.error, reward_of(episode, 0), reward_of(episode, 1)) == (None, -10.95, 0.05)
+    assert [turn.reward for turn in turns(episode, 0) if turn.trainable] == [-10.95]
+
+
+async def test_a_first_prompt_that_does_not_fit_is_nobody_s_violation(opened):
+    def answer(request):
+        raise TooLong("the prompt exceeds the context", served=False)
+
+    async with opened(answer) as (runtime, _):
+        episode = await one_game(runtime, KUHN, 1)
+        assert facts(runtime, FACT_VIOLATION) == []
+    assert (episode.error, episode.error_type) == ("the prompt exceeds the context", "TooLong")
+
+
+class BrokenGame:
+    """Kuhn poker whose `breaks` fails, or says what it must not."""
+
+    def __init__(self, breaks, says=None):
+        self.breaks, self.says = breaks, says
+        self.nature, self.role = KUHN.nature, KUHN.role
+
+    def begin(self, seed):
+        if self.breaks == "begin":
+            raise RuntimeError("no cards")
+        return BrokenTable(self, KUHN.begin(seed))
+
+
+class BrokenTable:
+    def __init__(self, game, table):
+        self._game, self._table = game, table
+
+    def __getattr__(self, name):
+        if name != self._game.breaks:
+            return getattr(self._table, name)
+        if self._game.says is not None:
+            return self._game.says
+        raise RuntimeError("no cards")
+
+
+@pytest.mark.parametrize("breaks", ["begin", "to_move", "state_key", "opening", "observation", "reply", "returns"])
+async def test_a_broken_environment_fails_its_games_by_name_and_blames_no_team(opened, says, breaks):
+    async with opened(says("<PASS>")) as (runtime, _):
+        told = await all_of(play(runtime, BrokenGame(breaks), [player(KUHN)] * 2, [1, 2]))
+        assert facts(runtime, FACT_RETURN) == []
+    assert {(one.error, one.error_type) for one in told} == {
+        ("environment 'kuhn-poker' failed: RuntimeError: no cards", "EnvironmentFailed")
+    }
+    if breaks != "begin":  # where nobody sat yet, the only seat there is stands for the whole game
+        assert all(seat.error is None for one in told for seat in one.seats if seat.team == "player")
+
+
+async def test_rewards_for_another_number_of_seats_are_the_environment_s_failure(opened, says):
+    async with opened(says("<PASS>")) as (runtime, _):
+        strange = BrokenGame("reply", says=lambda *reply: Outcome(action="<PASS>", rewards=(1.0,)))
+        episode = await one_game(runtime, strange, 1, [player(KUHN)] * 2)
+    assert episode.error_type == "EnvironmentFailed"
+
+
+async def test_a_program_that_fails_fails_its_games_alone(opened):
+    class Broken:
+        name = "broken"
+
+        def choose(self, table, rng):
+            raise LookupError("no idea")
+
+    async with opened([]) as (runtime, _):
+        told = await all_of(play(runtime, KUHN, [Broken(), Broken()], [1, 2]))
+    assert {one.error for one in told} == {"environment 'kuhn-poker' failed: LookupError: no idea"}
+
+
+async def test_no_game_at_once_is_refused_and_does_not_wait_for_ever(opened):
+    async with opened([]) as (runtime, _):
+        with pytest.raises(InputError, match="at least 1 game at once, not 0"):
+            await one_game(runtime, KUHN, 1, concurrency=0)
 
 
 async def test_money_that_runs_out_ends_the_games_under_way(opened, says):

@@ -75,7 +75,22 @@ def test_open_answers_may_hold_what_parts_moves():
     assert Rules().inside("<answer>a || b</answer>") == "a || b"
 
 
-@pytest.mark.parametrize("wrong", [{"history": "some"}, {"length": "long"}, {"violation": -1.0}, {"scale": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"history": "some"},
+        {"length": "long"},
+        {"violation": -1.0},
+        {"scale": 0.0},
+        {"thinking": "yes"},
+        {"thinking": 1},
+        {"draw": "0.1"},
+        {"format_bonus": "x"},
+        {"scale": float("nan")},
+        {"violation": float("inf")},
+        {"draw": True},
+    ],
+)
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match="got Rules"):
         Rules(**wrong)

@@ -1,5 +1,7 @@
 """What a trainer is given when games are played for it."""
 
+import re
+
 import pytest
 
 from orchestra.environments.sources import demonstrations, self_play
@@ -98,9 +100,63 @@ async def test_demonstrations_are_what_a_player_would_have_said(tmp_path):
     assert all(turn.messages[0].role == "system" and not turn.trainable for turn in turns)
 
 
+@pytest.fixture
+def other(tmp_path):
+    """Another team, which bets by the code of a tool beside its file, under a name of its own."""
+    (tmp_path / "moves.py").write_text("def bet(text):\n    return '<answer><BET></answer>'\n")
+    path = tmp_path / "bettor.yaml"
+    path.write_text(
+        "schema_version: 1\nname: bettor\nnodes:\n"
+        "- {kind: tool, id: bets, tool: {name: bet, call: 'moves:bet'}}\nchannels: []\noutput: bets\n"
+    )
+    return path
+
+
+async def test_another_team_may_be_the_opponent_with_its_tools(opened, other):
+    source = opened(opponent=str(other))
+    episodes = await source.episodes({}, 2, seed=1)
+    await source.close()
+    assert [tuple(seat.team for seat in one.seats) for one in episodes] == [
+        ("player", "opponent"),
+        ("opponent", "player"),
+    ]
+    assert [one.error for one in episodes] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["local/base+player", "vllm/base+player@http://127.0.0.1:8000"])
+def test_an_opponent_whose_weights_may_change_is_told_to_name_a_version(opened, name):
+    at = name.find("@")
+    bare, address = (name, "") if at < 0 else (name[:at], name[at:])
+    with pytest.raises(InputError, match=re.escape(f"give it a version, {bare}@VERSION{address}")):
+        opened(opponent=name)
+
+
+def test_a_team_with_such_a_player_is_no_opponent_either(opened, other):
+    other.write_text(
+        "schema_version: 1\nname: pair\nnodes:\n- {kind: agent, id: player, role: Play., model: local/base+player}\n"
+        "channels: []\noutput: player\n"
+    )
+    with pytest.raises(InputError, match="live ones included"):
+        opened(opponent=str(other))
+
+
+@pytest.mark.parametrize("name", ["local/base+player@1f", "local/base+./folder", "vllm/base+player@1@http://host:1"])
+def test_an_opponent_with_a_version_or_a_folder_is_taken(opened, name):
+    (rival,) = opened(opponent=name).fixed.values()
+    assert (rival.name, rival.model) == ("opponent", name)
+
+
+def test_a_draw_is_worth_something_where_one_of_the_games_can_be_drawn(opened):
+    assert opened(environments=["kuhn-poker", "tic-tac-toe"], options={"draw": 0.5}).house.environments
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"sampling": {"temprature": 1}}, "did you mean 'temperature'"),
+        ({"sampling": {"temperature": -1, "max_tokens": 0}}, "temperature=-1.*; max_tokens=0"),
+        ({"options": {"thinkin": True}}, "did you mean 'thinking'"),
+        ({"options": {"draw": 0.5}}, "'kuhn-poker' counts as a draw"),
         ({"environments": []}, "at least one name"),
         ({"environments": ["kuhn-pocker"]}, "did you mean 'kuhn-poker'"),
         ({"agents": ["alice", "bob"]}, "must name the agents that hold them, of alice, bob"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from orchestra.errors import InputError
 from orchestra.models import adapters
 from orchestra.models.cards import Card, Measured, card_at
-from orchestra.models.serving import safetensors
+from orchestra.models.serving import Probe, safetensors
 
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
 
@@ -104,6 +105,19 @@ def test_a_copy_under_a_version_that_is_taken_is_refused(cache, tmp_path):
         adapters.snapshot(adapters.found(str(tmp_path / "critic@1")))
 
 
+def test_a_copy_keeps_the_probe_which_is_no_part_of_its_version(cache, tmp_path):
+    written().path.rename(tmp_path / "critic")
+    bare = adapters.found(str(tmp_path / "critic"))
+    assert not (adapters.snapshot(bare).path / "probe.json").exists()
+    Probe(token_ids=(1, 2, 3), logprobs=(-1.0, -2.0)).write(tmp_path / "critic" / "probe.json")
+    probed = adapters.found(str(tmp_path / "critic"))
+    assert probed.version == bare.version
+    late = adapters.snapshot(probed)  # it was there without one
+    assert Probe.read(late.path / "probe.json").logprobs == (-1.0, -2.0)
+    shutil.rmtree(late.path)
+    assert Probe.read(adapters.snapshot(probed).path / "probe.json").token_ids == (1, 2, 3)
+
+
 @pytest.mark.parametrize(("name", "version"), [("a+b", "1"), ("a", "1@2"), ("", "1"), ("a/b", "1")])
 def test_what_cannot_be_part_of_a_name_is_refused(cache, name, version):
     with pytest.raises(InputError, match="cannot be part"):
@@ -168,4 +182,11 @@ def test_a_card_is_read_as_it_was_written(tmp_path):
 def test_a_card_with_an_unknown_key_is_refused(tmp_path):
     (tmp_path / "adapter.json").write_text('{"name": "a", "version": "1", "base": "b", "pirce_usd": 1}')
     with pytest.raises(InputError, match="pirce_usd"):
+        card_at(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["", '{"name": "critic",', "[1]", "null"])
+def test_a_damaged_card_is_refused_with_its_place(tmp_path, damaged):
+    (tmp_path / "adapter.json").write_text(damaged)
+    with pytest.raises(InputError, match=r"adapter\.json' is no card of an adapter: the file"):
         card_at(tmp_path)

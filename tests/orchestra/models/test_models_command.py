@@ -1,4 +1,7 @@
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -59,6 +62,62 @@ def test_list_shows_adapters_with_what_their_cards_say(capsys, critic):
     code, said = run(capsys, "list")
     assert "critic@2" in said.out
     assert "+0.210" in said.out
+
+
+@pytest.fixture
+def player(cache, tmp_path):
+    """Writes an adapter of a training run, and what it is called; it is not in the user's folder."""
+
+    def made(filled=0.5):
+        tensors = {f"base_model.model.q.lora_{half}.weight": np.full((2, 2), filled) for half in "AB"}
+        written = adapters.write("player", "7", tensors, rank=2, alpha=4.0, base="owner/name", rslora=False)
+        Card(name="player", version="7", base="owner/name").write(written.path)
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        return written.path.rename(tmp_path / "run")
+
+    return made
+
+
+def test_add_makes_a_trained_adapter_known_by_its_name(capsys, player):
+    path = player()
+    assert (run(capsys, "add", str(path)), adapters.found("player").version) == ((0, ("player@7\n", "")), "7")
+    assert run(capsys, "add", str(path))[1].out == "player@7\n"  # again, and nothing happens
+    entry = json.loads(run(capsys, "add", str(path), "--json")[1].out)
+    assert entry == {"name": "player", "version": "7", "path": str(adapters.folder() / "player@7")}
+    assert "player@7" in run(capsys, "list")[1].out
+
+
+def test_add_refuses_other_numbers_under_a_version_that_is_there(capsys, player):
+    run(capsys, "add", str(player()))
+    shutil.move(adapters.folder() / "player@7", kept := adapters.folder().parent / "kept")
+    other = player(0.25)
+    shutil.move(kept, adapters.folder() / "player@7")
+    code, said = run(capsys, "add", str(other))
+    assert code == 2
+    assert "'player@7' is in" in said.err
+    assert "with other numbers" in said.err
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("nowhere", "no LoRA adapter at"), ("models", "expected adapter_config.json")]
+)
+def test_add_of_what_is_no_adapter_says_what_was_expected(capsys, cache, place, words):
+    code, said = run(capsys, "add", str(cache / place))
+    assert code == 2
+    assert words in said.err
+
+
+def test_add_takes_the_folder_that_was_named_and_refuses_a_useless_one(capsys, player, cache, monkeypatch):
+    path = player(0.0)
+    monkeypatch.chdir(path.parent)
+    code, said = run(capsys, "add", "run")
+    assert code == 2
+    assert "every B matrix is zero" in said.err
+
+
+def test_the_package_of_the_commands_is_a_program_too(cache):
+    words = [sys.executable, "-m", "orchestra.cli", "models", "list", "--json"]
+    assert "installed" in json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
 
 
 def test_pull_of_what_is_there_says_where(capsys, cache):

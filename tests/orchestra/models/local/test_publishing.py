@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import weakref
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +13,11 @@ from peft import get_peft_model_state_dict
 
 from orchestra import gate
 from orchestra.errors import InputError, ModelError
+from orchestra.models import adapters
 from orchestra.models.cache import completion_key
 from orchestra.models.local.publishing import local_publisher
 from orchestra.models.protocol import Request
+from orchestra.models.serving import Probe
 from orchestra.plugins import load
 
 PROBE = tuple(range(2, 40))
@@ -172,6 +175,45 @@ async def test_a_version_is_of_one_set_of_numbers(publisher, given):
     await publisher.publish(given("1")[1])
     with pytest.raises(InputError, match="other numbers"):
         await publisher.publish(replace(given("2")[1], version="1"))
+
+
+def probed(path, logprobs, ids=PROBE):
+    Probe(token_ids=ids, logprobs=tuple(logprobs)).write(path / "probe.json")
+    return str(path)
+
+
+async def test_a_folder_whose_probe_comes_out_is_opened(asking, tiny, trained, own_cache):
+    network, path = trained("critic")
+    model = tiny(adapter=probed(path, scored(network)[-8:]))
+    assert (await asking.answer(model, asking.asked("go"))).adapter == model.adapter
+    copy = adapters.snapshot(adapters.found(str(path)))
+    assert tiny(adapter=copy.served, rows=3).adapter == copy.served  # by name, from the user's folder, in a new engine
+
+
+def test_a_folder_whose_probe_comes_out_otherwise_is_refused_by_path_and_by_name(tiny, trained, own_cache):
+    network, path = trained("critic")
+    name = probed(path, [value - 1 for value in scored(network)])
+    with pytest.raises(gate.NotPublished, match=r"differ from the trainer's by 1\.000 nats"):
+        tiny(adapter=name)
+    copy = adapters.snapshot(adapters.found(name))
+    with pytest.raises(gate.NotPublished):
+        tiny(adapter=copy.served)
+    probed(copy.path, scored(network))
+    assert tiny(adapter=copy.served).adapter == copy.served  # what was refused left nothing behind
+
+
+def test_an_export_without_its_alpha_is_found_out_by_the_probe(tiny, trained, own_cache):
+    network, path = trained("critic")
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 0.4}))
+    with pytest.raises(gate.NotPublished, match="as if the adapter were not there"):
+        tiny(adapter=probed(path, scored(network)))
+
+
+def test_a_probe_of_another_vocabulary_is_refused(tiny, trained, own_cache):
+    _, path = trained("critic")
+    with pytest.raises(InputError, match=r"ids that this base does not have \(it has 258\)"):
+        tiny(adapter=probed(path, [-1.0], (2, 49_000)))
 
 
 @pytest.mark.parametrize(

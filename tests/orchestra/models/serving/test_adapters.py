@@ -1,11 +1,15 @@
 """Adapters on disk and on a server: versions, defects, copies nobody writes to."""
 
+import contextlib
+import os
+
 import pytest
 
 from orchestra.errors import InputError
 from orchestra.models.cards import Card
 from orchestra.models.serving import Adapters
 from orchestra.models.serving.adapters import defects, inspected, snapshot
+from orchestra.models.serving.record import Record
 from orchestra.testing import FaultyServer
 
 
@@ -86,6 +90,26 @@ async def test_an_adapter_with_a_card_is_served_by_the_version_that_the_card_say
         assert loaded.served == "critic@step-40"
         assert await control.loaded() == {"critic@step-40": str(loaded.path)}
         await control.close()
+
+
+@pytest.mark.parametrize(("trained_over", "fits"), [("", True), ("a" * 64, True), ("b" * 64, True), ("c" * 64, False)])
+async def test_an_adapter_over_other_weights_is_refused_though_every_shape_fits(
+    adapter_at, folder, own_cache, trained_over, fits
+):
+    path = adapter_at("trained")
+    Card(name="critic", version="1", base="local/tiny", base_sha256=trained_over).write(path)
+    async with FaultyServer(model="tiny") as server:
+        url = server.url.removesuffix("/v1")
+        Record(
+            url=url, model="tiny", root=str(folder), weights_sha256="a" * 64, packed_sha256="b" * 64, dtype="float32",
+            device="d", threads=1, tools=False, processed_logprobs=True, pid=os.getpid(), started_at="now",
+        ).write()  # fmt: skip
+        control = Adapters(url, base="tiny", root=folder)
+        refused = pytest.raises(InputError, match=r"weights cccccccccccc…, and the server's 'tiny' has b{12}… or a{12}")
+        with contextlib.nullcontext() if fits else refused:
+            await control.load(path, name="critic")
+        await control.close()
+    assert set(server.adapters) == ({"critic@1"} if fits else set())
 
 
 async def test_a_defective_adapter_never_reaches_the_server(adapter_at, folder, own_cache):

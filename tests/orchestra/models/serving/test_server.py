@@ -19,6 +19,7 @@ from orchestra.models.serving import serving
 from orchestra.models.serving.environment import environment
 from orchestra.models.serving.server import ServerFailed
 from orchestra.models.vllm import open_vllm
+from orchestra.models.weights import content_hash
 
 PATIENCE_SECONDS = 30.0
 
@@ -49,11 +50,20 @@ async def test_inside_the_block_it_answers_and_after_it_nothing_is_left(stand_in
     async with serving(str(folder), python=stand_in, tell=told.append) as server:
         assert server.name == f"vllm/tiny@{server.url}"
         assert records.found(server.url).processed_logprobs
+        assert records.found(server.url).hashes == (content_hash(folder),)
         held = pids(own_cache)
         assert all(map(alive, held))
     assert not any(map(alive, held))
     assert records.found(server.url) is None
     assert told == ["starting vLLM 0.32.0 on the CPU"]
+
+
+async def test_a_server_of_an_unpacked_file_is_known_by_the_files_hash_too(stand_in, folder, own_cache, tmp_path):
+    (tmp_path / "packed.gguf").write_bytes(b"GGUF")
+    packed = content_hash(tmp_path / "packed.gguf")
+    folder.rename((own_cache / "dense").mkdir(parents=True) or own_cache / "dense" / packed[:16])  # unpacked earlier
+    async with serving(str(tmp_path / "packed.gguf"), python=stand_in) as server:
+        assert server.record.hashes == (packed, content_hash(own_cache / "dense" / packed[:16]))
 
 
 async def test_it_is_told_what_training_needs(stand_in, folder, own_cache):
