@@ -51,8 +51,8 @@ class Component(Value):
     version: str | None = None
     """Of an adapter: the one meant; `None` takes the newest, or the one at `path`."""
     value: float | None = None
-    """Of an adapter: what it was measured to be worth; `None` takes its card's in a search. Of several for one agent the
-    most valuable is its own."""
+    """Of an adapter: what it was measured to be worth; `None` takes its card's in a search. Of several for one agent
+    the most valuable is its own."""
 
 
 class Inventory(Value):
