@@ -1,8 +1,5 @@
 """What training costs: calls are paid as they are made, and this machine's time by the hour."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -31,22 +28,12 @@ class Compute:
         """What `seconds` cost, rounded up to a whole nano-USD."""
         return -int(-(self.usd_per_hour * NANO_PER_USD * Decimal(seconds) / 3600) // 1)
 
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        """Put money aside for a step before it begins, and pay for its time at its end.
+    def reserve(self, what: str) -> Reservation:
+        """Money put aside for a step before it begins.
 
         Raises:
             CannotAfford: there is not enough left for a step like the last one.
         """
-        reserved = self._reserved(what)
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.last_seconds = time.perf_counter() - began
-            self.ledger.settle(reserved, self._owed(reserved))
-
-    def _reserved(self, what: str) -> Reservation:
         wanted = self.nano(self.last_seconds * MARGIN)
         left = self.ledger.remaining
         if left is not None and self.last_seconds == FIRST_GUESS_SECONDS:
@@ -61,7 +48,15 @@ class Compute:
         assert booked is not None, "calls are settled before a step is paid for, so nothing is in the way"
         return booked
 
-    def _owed(self, reserved: Reservation) -> int:
-        """A slow step under a cap pays what was put aside: the cap is a promise, a second more is not."""
-        owed = self.nano(self.last_seconds)
-        return owed if self.ledger.remaining is None else min(owed, reserved.nano)
+    def pay(self, reserved: Reservation, what: str, seconds: float) -> None:
+        """Pay for a step that took `seconds`, as far as there is money: the cap is a promise, a second more is not."""
+        self.last_seconds = seconds
+        owed = self.nano(seconds)
+        if self.ledger.remaining is None:
+            self.ledger.settle(reserved, owed)
+            return
+        self.ledger.settle(reserved, min(owed, reserved.nano))
+        rest = min(owed - reserved.nano, self.ledger.remaining)
+        more = self.ledger.reserve_now(rest, what) if rest > 0 else None
+        if more is not None:
+            self.ledger.settle(more, rest)

@@ -1,18 +1,20 @@
 """The loop of a training run: episodes, credit, update, publication; in every process of the job."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
-from orchestra.errors import BudgetError, InputError
+from orchestra.errors import BudgetError, CannotAfford, InputError
 from orchestra.ledger import usd
 from orchestra.traces.episode import Episode, Message
 from training.adapters import Lineage, LiveWeights, Saved, publish, save
+from training.losses.figures import COUNT
 from training.recipes import Recipe
 from training.samples.selection import first_of
 from training.seams import Base, EpisodeSource, Publisher
@@ -131,11 +133,12 @@ class Loop:
                     self._tokens().check(found)
             except Exception as failure:
                 error = failure
-        found, told = self.learner.processes.told((found, None if error is None else str(error)))
+        is_short = isinstance(error, BudgetError)
+        found, told, is_short = self.learner.processes.told((found, None if error is None else str(error), is_short))
         if error is not None:
             raise error
         if told is not None:
-            raise InputError(f"the first process could not go on: {told}")
+            raise CannotAfford(told) if is_short else InputError(f"the first process could not go on: {told}")
         return found
 
     def _tokens(self) -> Tokens:
@@ -189,6 +192,7 @@ class Loop:
             for study, before in zip(taught.studies, befores, strict=True)
         ]
         means = {name: sum(each.get(name, 0.0) for each in found) / len(found) for name in found[-1]}
+        means[COUNT] = sum(each.get(COUNT, 0.0) for each in found)  # of the step, not of an update
         if phase == "warm-up":  # nobody sampled demonstrations
             return {name: value for name, value in means.items() if not name.startswith(FIRST_ONLY)}
         return means | {name: value for name, value in found[0].items() if name.startswith(FIRST_ONLY)}
@@ -240,8 +244,29 @@ class Loop:
     def _weights(self, agent: str) -> LiveWeights:
         return self.learner.adapted.weights(agent, self.progress.probe)
 
-    def _paid(self, what: str) -> Any:
-        return nullcontext() if self.compute is None else self.compute.step(what)
+    @contextmanager
+    def _paid(self, what: str) -> Iterator[None]:
+        """Pay for the machine's time; where the first process cannot, all stop here together.
+
+        Raises:
+            CannotAfford: there is not enough left for a step like the last one.
+        """
+        booked: Any = None
+        short: str | None = None
+        if self.compute is not None:
+            try:
+                booked = self.compute.reserve(what)
+            except CannotAfford as error:
+                short = str(error)
+        short = self.learner.processes.told(short)
+        if short is not None:
+            raise CannotAfford(short)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.compute is not None:
+                self.compute.pay(booked, what, time.perf_counter() - began)
 
     def _count(self, phase: str, episodes: Sequence[Episode], taught: Lesson, clock: Clock) -> None:
         progress = self.progress

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,11 @@ def looked_at(recipe, name, base, processes, device):
     return network
 
 job.network_of = looked_at
-done = asyncio.run(job.train(recipe, store=here / "s.db", folder=here / "runs", source=games.Recorded(episodes)))
+cap = sys.argv[3] or None
+source = games.Recorded(episodes)
+done = asyncio.run(job.train(recipe, store=here / "s.db", folder=here / "runs", source=source, max_cost_usd=cap))
 if done is not None:
+    seen["ran_out"] = done.ran_out
     seen.update(curve=list(done.curve), versions={a: s.weights.version for a, s in done.adapters.items()})
 (here / f"seen-{seen['rank']}.json").write_text(json.dumps(seen))
 """
@@ -80,7 +84,7 @@ def _valued(transcript, at):
     return transcript.model_copy(update={"turns": turns})
 
 
-def by_two(folder):
+def by_two(folder, cap=""):
     """What each of two processes saw."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -89,7 +93,7 @@ def by_two(folder):
     doubles = str(Path(__file__).with_name("conftest.py"))
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", TRAINING, str(folder), doubles],
+            [sys.executable, "-c", TRAINING, str(folder), doubles, cap],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -139,3 +143,15 @@ async def test_two_processes_that_share_the_parameters_do_what_one_does(recorded
         assert 0.45 * whole < seen["bytes"] < 0.55 * whole
     for here, there in zip(figures(one.curve), figures(first["curve"]), strict=True):
         assert there == pytest.approx(here, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+async def test_a_cap_stops_both_processes_with_everything_saved(recorded, sharding):
+    recipe_for, folder, _ = recorded
+    recipe = recipe_for(sharding).model_copy(update={"machine_usd_per_hour": Decimal(3600)})
+    recipe = recipe.model_copy(update={"steps": recipe.steps.model_copy(update={"count": 500})})
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
+    first, _ = by_two(folder, "3")
+    assert "machine time" in first["ran_out"]
+    assert 0 < len(first["curve"]) < 500
+    assert list((folder / "runs").glob("*/checkpoint-*"))
