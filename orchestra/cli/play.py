@@ -181,7 +181,8 @@ def _show(match: "Match") -> None:
             told += ", computed from its probabilities"
         else:
             told += f" ({found.low:.3f} to {found.high:.3f}), estimated from {found.samples} replies at each decision"
-        console().print(f"{told}; up to {100 * found.illegal:.1f} % of replies are no move", markup=False)
+        told += f"; up to {100 * found.illegal:.1f} % of replies are no move"
+        console().print(told, markup=False, soft_wrap=True)
     _tell(match)
 
 
