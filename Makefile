@@ -7,8 +7,6 @@
 
 # Processes that share the tests, a file at a time, each with one core to compute on.
 JOBS ?= 2
-# Times each command is killed by tests/kills; 100 where nobody says.
-KILLS ?= 25
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -39,7 +37,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/orchestra models pull $(MODEL) $(EMBEDDINGS)
-	KILLS=$(KILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 live: $(VENV_VLLM)/.ready $(VENV_PHOENIX)/.ready $(VENV_APPS)/.ready
 

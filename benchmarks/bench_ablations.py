@@ -2,7 +2,7 @@
 
     python -m benchmarks ablations FOLDER --start ADAPTER [--game kuhn-poker] [--seeds 3] [--steps 12] [--episodes 32]
 
-The arms of MARSHAL (arXiv:2510.15414), section 4.4: all of it; no credit by turns (a return for the whole game); no
+The arms of MARSHAL's ablations (arXiv:2510.15414): all of it; no credit by turns (a return for the whole game); no
 baseline of each seat's own (one for all); an opponent that does not learn, in place of self-play. Every arm begins with
 the same adapter, that of a warm-up, and is trained on as many games' worth of replies: against a fixed opponent one
 seat of two learns, so it plays twice as many games. Then each plays `--games` games at each seat against random play
@@ -58,7 +58,7 @@ async def trained(kept: Kept, key: str, changes: Sequence[str]) -> dict[str, Any
     return kept.read()[key]
 
 
-async def exploited(kept: Kept, key: str, model: str) -> float | None:
+async def exploited(kept: Kept, key: str, model: str) -> float:
     """Chips a game that can be won of it."""
     if "chips" not in kept.read()[key]:
         told = await match(
@@ -139,7 +139,7 @@ async def _arm(
         )
     row = [name, str(len(returns[rivals[0]])), f"{np.mean(tokens):,.0f}" if tokens else "–"]
     row += [over_seeds(found, "+.3f") for found in returns.values()]
-    return (*row, *((over_seeds([c for c in chips if c is not None], ".3f"),) if kuhn else ()))
+    return (*row, *((over_seeds(chips, ".3f"),) if kuhn else ()))
 
 
 if __name__ == "__main__":

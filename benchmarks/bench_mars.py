@@ -122,6 +122,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--games", type=int, default=100, help="at each seat")
     parser.add_argument("--game", action="append", choices=[*GAMES], help="only this; repeatable")
     chosen = parser.parse_args(arguments)
+    if strange := [one for one in chosen.player if "=" not in one]:
+        parser.error(f"--player {strange[0]!r} is not NAME=MODEL, such as before=local/smollm2-135m-instruct")
     chosen.folder.mkdir(parents=True, exist_ok=True)
     players = [one.split("=", 1) for one in chosen.player]
     cells = [

@@ -118,7 +118,7 @@ def read(folder: Path, base_sha256: str = "", *, alpha: float | None = None) -> 
         raise InputError(f"the adapter at {str(folder)!r} has alpha {scaled:g}; set alpha = {scaled:g}, not {alpha:g}")
     odd = [key for key in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
     if odd:
-        raise InputError(f"the adapter at {str(folder)!r} has {odd[0]}, which is not trained here")
+        raise InputError(f"the adapter at {str(folder)!r} has {odd[0]}, which is not trained here; begin a new one")
     known = str(card.get("base_sha256", ""))
     if known and base_sha256 and known != base_sha256:
         raise InputError(
@@ -135,9 +135,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as cause:
-        raise InputError(f"{str(path)!r} is damaged: {cause}") from cause
+        raise InputError(f"{str(path)!r} is damaged: {cause}; save the adapter again") from cause
     if not isinstance(found, dict):
-        raise InputError(f"{str(path)!r} holds no object")
+        raise InputError(f"{str(path)!r} holds no object; save the adapter again")
     return found
 
 

@@ -113,7 +113,7 @@ def prepared(network: Any) -> bool:
             together = [torch.from_numpy(part) for _, part in sorted(batch.apart(logprobs).items())]
             agrees = _agree(expected, together, causal.dtype)
         except (NotImplementedError, TypeError, ValueError, RuntimeError):
-            agrees = False
+            agrees = False  # whichever way an architecture refuses: its rows are then computed one by one
         if not agrees:
             causal.set_attn_implementation(before)
         return agrees

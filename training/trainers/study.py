@@ -106,7 +106,9 @@ def lesson(episodes: Sequence[Episode], recipe: Recipe, *, packs: bool, state: A
     if needs_credit(recipe):
         scored = [episode for episode in episodes if _was_scored(episode)]
         if not scored and episodes:
-            raise InputError(f"all {dealt_out} episodes failed, the first with: {episodes[0].error}")
+            raise InputError(
+                f"all {dealt_out} episodes failed, the first with: {episodes[0].error}; mend it and go on with --resume"
+            )
         episodes = scored
     unscored = dealt_out - len(episodes)
     read = strands(
