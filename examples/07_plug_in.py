@@ -9,8 +9,11 @@ imitating a teacher: a program whose answers to other questions are recorded fir
     python examples/07_plug_in.py [ADAPTER]
     orchestra serve smollm2-135m-instruct --port 8000 --adapter solver=ADAPTER
     python examples/07_plug_in.py ADAPTER --server http://127.0.0.1:8000 --python PYTHON
+    python examples/07_plug_in.py ADAPTER --tasks examples/plug_in/reasoning.jsonl --reply-tokens 96
 
 `PYTHON` is the interpreter of an environment with `langgraph langchain-openai autogen-agentchat autogen-ext[openai]`.
+`reasoning.jsonl` holds the first 20 questions of each of five data sets of reasoning-gym, made with seed 0 and nothing
+else changed: whether what was learnt by playing helps to reason is asked there, of any adapter.
 Teams, adapter and store are written to the folder `plugged`, or to the one that `--out` names.
 """
 
@@ -40,6 +43,7 @@ HERE = Path(__file__).parent / "plug_in"
 PROGRAMS = ("debate.py", "autogen_team.py")
 BASE = "smollm2-135m-instruct"
 SHORT = Sampling(temperature=0.0, max_tokens=32)
+"""Of the teacher; teams may say more (`--reply-tokens`)."""
 SIDES = {
     "affirmative": "You open a debate. Answer the question in one short sentence that ends with the number.",
     "negative": "You reply in a debate. Check the other side, and answer in one sentence that ends with the number.",
@@ -48,11 +52,11 @@ JUDGE = "You judge a debate. Give the right answer in one short sentence that en
 NAMES, THINGS = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn"), ("apples", "books", "coins", "stamps")
 
 
-def debate(model: str, *, judge: str | None = None) -> AgentGraph:
+def debate(model: str, sampling: Sampling, *, judge: str | None = None) -> AgentGraph:
     """Affirmative, negative and judge, all with `model`, or the judge with one of its own."""
     sides = [AgentNode(id=name, role=role) for name, role in SIDES.items()]
     head = AgentNode(id="judge", role=JUDGE, model=judge)
-    return MOTIFS["debate"](sides, head=head, model=model, sampling=SHORT, rounds=2)
+    return MOTIFS["debate"](sides, head=head, model=model, sampling=sampling, rounds=2)
 
 
 def questions(rng: random.Random, count: int, asked: Collection[str]) -> dict[str, str]:
@@ -88,12 +92,15 @@ def taught(folder: Path, tasks: Sequence[Task]) -> Path:
     return trained.adapters["solver"].folder
 
 
-def evaluated(base: str, trained: str, tasks: Path, folder: Path) -> None:
+def evaluated(base: str, trained: str, given: argparse.Namespace, folder: Path) -> None:
     """Our debate on the base, with the adapter, and with the adapter at the judge alone, by `orchestra evaluate`."""
-    teams = {"base": debate(base), "trained": debate(trained), "trained-judge": debate(base, judge=trained)}
+    how = Sampling(temperature=0.0, max_tokens=given.reply_tokens)
+    teams = {"base": debate(base, how), "trained": debate(trained, how)}
+    teams["trained-judge"] = debate(base, how, judge=trained)
     for name, team in teams.items():
         write(team, folder / f"{name}.yaml")
-    words = ["evaluate", *(f"{name}.yaml" for name in teams), "--tasks", str(tasks), "--store", "orchestra.sqlite"]
+    words = ["evaluate", *(f"{name}.yaml" for name in teams), "--tasks", str(given.tasks.resolve())]
+    words += ["--store", "orchestra.sqlite"]
     words += ["--call-seconds", "900"]  # 64 calls at once wait for each other on a CPU, longest with an adapter
     print("$ orchestra", *words, flush=True)
     subprocess.run([sys.executable, "-m", "orchestra", *words], cwd=folder, check=True)
@@ -111,6 +118,7 @@ async def served(adapter: Path, server: str) -> str:
 def answers(program: str, model: str, given: argparse.Namespace) -> dict[str, str]:
     """What somebody else's program answers, by task; the environment alone says which model it asks."""
     told = {**os.environ, "OPENAI_BASE_URL": f"{given.server}/v1", "OPENAI_API_KEY": "none", "MODEL": model}
+    told["MAX_TOKENS"] = str(given.reply_tokens)
     command = [given.python, HERE / program, given.tasks]
     ended = subprocess.run(command, env=told, stdout=subprocess.PIPE, text=True, check=True)
     return {line["id"]: line["answer"] for line in map(json.loads, ended.stdout.splitlines())}
@@ -145,6 +153,7 @@ if __name__ == "__main__":
     parser.add_argument("--server", type=lambda url: url.rstrip("/").removesuffix("/v1"))
     parser.add_argument("--python", default=os.environ.get("ORCHESTRA_APPS_PYTHON", sys.executable))
     parser.add_argument("--tasks", type=Path, default=HERE / "tasks.jsonl")
+    parser.add_argument("--reply-tokens", type=int, default=SHORT.max_tokens)
     parser.add_argument("--out", type=Path, default=Path("plugged"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -152,10 +161,10 @@ if __name__ == "__main__":
     adapter = (given.adapter or taught(folder, tasks)).resolve()
     print(f"adapter: {adapter}", flush=True)
     if given.server is None:
-        evaluated(f"local/{BASE}", over(f"local/{BASE}", str(adapter)), given.tasks.resolve(), folder)
+        evaluated(f"local/{BASE}", over(f"local/{BASE}", str(adapter)), given, folder)
     else:
         name = run_sync(served(adapter, given.server))
         model = f"vllm/{BASE}@{given.server}"
-        evaluated(model, over(model, name), given.tasks.resolve(), folder)
+        evaluated(model, over(model, name), given, folder)
         for program in PROGRAMS:
             show(program, *(arm(each, tasks, answers(program, each, given)) for each in (BASE, name)))

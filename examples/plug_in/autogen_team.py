@@ -3,6 +3,7 @@
     OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none MODEL=NAME python autogen_team.py QUESTIONS.jsonl
 
 A line of the file is `{"id": ..., "input": ...}`; what is printed for it is `{"id": ..., "answer": ...}`.
+A reply has `MAX_TOKENS` at most, 32 unless that is set.
 """
 
 import asyncio
@@ -25,8 +26,9 @@ MEMBERS = {
     "checker": "You check the answer. Give the right one in one short sentence that ends with the number.",
 }
 AT_ONCE = 8
+MAX_TOKENS = int(os.environ.get("MAX_TOKENS", "32"))
 
-client = OpenAIChatCompletionClient(model=os.environ["MODEL"], model_info=INFO, temperature=0, max_tokens=32)
+client = OpenAIChatCompletionClient(model=os.environ["MODEL"], model_info=INFO, temperature=0, max_tokens=MAX_TOKENS)
 
 
 def team() -> RoundRobinGroupChat:

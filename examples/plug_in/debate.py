@@ -3,6 +3,7 @@
     OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none MODEL=NAME python debate.py QUESTIONS.jsonl
 
 A line of the file is `{"id": ..., "input": ...}`; what is printed for it is `{"id": ..., "answer": ...}`.
+A reply has `MAX_TOKENS` at most, 32 unless that is set.
 """
 
 import asyncio
@@ -19,8 +20,9 @@ AFFIRMATIVE = "You open a debate. Answer the question in one short sentence that
 NEGATIVE = "You reply in a debate. Check the other side, and answer in one sentence that ends with the number."
 JUDGE = "You judge a debate. Give the right answer in one short sentence that ends with the number."
 AT_ONCE = 8
+MAX_TOKENS = int(os.environ.get("MAX_TOKENS", "32"))
 
-model = ChatOpenAI(model=os.environ["MODEL"], temperature=0, max_tokens=32)
+model = ChatOpenAI(model=os.environ["MODEL"], temperature=0, max_tokens=MAX_TOKENS)
 
 
 class Debate(TypedDict, total=False):

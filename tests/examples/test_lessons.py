@@ -151,6 +151,16 @@ def test_what_the_teacher_shows_is_never_asked_later():
         assert int(result) == int(a) + (int(b) if sign == "+" else -int(b))
 
 
+def test_the_reasoning_set_is_what_reasoning_gym_makes():
+    gym = pytest.importorskip("reasoning_gym")
+    tasks = read_tasks(EXAMPLES / "plug_in" / "reasoning.jsonl")
+    kinds = ("basic_arithmetic", "chain_sum", "gsm_symbolic", "leg_counting", "number_sequence")
+    made = [entry for kind in kinds for entry in gym.create_dataset(kind, size=20, seed=0)]
+    assert [(entry["question"].strip(), entry["answer"]) for entry in made] == [
+        (task.input, task.target) for task in tasks
+    ]
+
+
 def test_programs_that_are_plugged_into_know_nothing_of_orchestra():
     for program in ("debate.py", "autogen_team.py"):
         text = (EXAMPLES / "plug_in" / program).read_text()
