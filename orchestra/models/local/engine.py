@@ -46,7 +46,8 @@ class Limits:
     prompt_tokens: int = 512
     """Most prompt tokens read in one pass."""
     active_bytes: int = 4 << 30
-    """Most memory promised to rows in progress; a single row is always taken."""
+    """Most memory promised to rows in progress; a single row is always taken. Where they lie, as much again may be
+    empty at times, since what holds them doubles as it grows."""
     kept_bytes: int = 512 << 20
     """Most memory of transcripts kept after their reply; 0 computes every prompt anew."""
 

@@ -187,7 +187,8 @@ def _opened(path: Path, name: str, settings: Settings) -> Opened:
         limits = Limits(rows=1, kept_bytes=0)
     else:
         kept_bytes = usable_bytes() // 8 if settings.kept_mib is None else settings.kept_mib << 20
-        limits = Limits(rows=settings.rows, kept_bytes=kept_bytes)
+        active_bytes = min(Limits().active_bytes, usable_bytes() // 6)
+        limits = Limits(rows=settings.rows, active_bytes=active_bytes, kept_bytes=kept_bytes)
     chosen = threads if threads != torch.get_num_threads() else None
     engine = Engine(loaded.decoder, limits, threads=chosen)
     return Opened(

@@ -73,6 +73,11 @@ async def test_kept_transcripts_stay_within_their_memory(asking, tiny):
     assert 0 < model._opened.engine.kept_bytes <= 1 << 20
 
 
+def test_rows_in_progress_are_promised_a_share_of_the_memory_there_is(tiny, monkeypatch):
+    monkeypatch.setattr("orchestra.models.local.opening.usable_bytes", lambda: 6 << 20)
+    assert tiny()._opened.engine._limits.active_bytes == 1 << 20
+
+
 async def test_a_deterministic_reply_depends_on_its_request_alone(asking, tiny):
     model = tiny(dtype=None, deterministic=True)
     requests = [asking.asked(t, temperature=1.0, max_tokens=20) for t in ("one", "two", "one more", "one")]
