@@ -114,7 +114,9 @@ class Learner:
         rate: float | None = None,
         before: Before | None = None,
     ) -> dict[str, float]:
-        """Learn from `study`; what was measured.
+        """Learn from `study`; what was measured, on the rows of agents that learn.
+
+        An agent that does not is left as it is, to the last bit of its optimiser's state.
 
         Args:
             loss: a name of `training.losses.LOSSES`.
@@ -130,7 +132,7 @@ class Learner:
             group["lr"] = self.rate() if rate is None else rate
         self.optimiser.zero_grad(set_to_none=True)
         found: list[Mapping[str, Tensor]] = []
-        for agent, rows in study.rows.items():
+        for agent, rows in study.learnt.items():
             self.adapted.activate(agent)
             mine = self.processes.share(rows)
             for at, (row, counts) in enumerate(mine):
@@ -174,7 +176,7 @@ class Learner:
         """`[N]` for each strand: log-probabilities as they are now. Of other processes' rows there are zeros."""
         found: list[Any] = [strand.logprobs * 0.0 for strand in study.strands]
         waiting: list[tuple[Batch, Tensor]] = []
-        for agent, rows in study.rows.items():
+        for agent, rows in study.learnt.items():
             self.adapted.activate(agent)
             for row, counts in self.processes.share(rows):
                 logprobs_N, _ = self.adapted.scorer(row)
