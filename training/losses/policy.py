@@ -133,8 +133,9 @@ def _regularised(
     if kl != 0.0:
         _needed(terms.reference_N, "reference_N", f"{kl=}")
     if terms.reference_N is not None:
-        distances = k3(scored.logprobs_N, terms.reference_N)
-        value = value + kl * (terms.weights_N * distances).sum()
+        distances = k3(scored.logprobs_N if kl != 0.0 else scored.logprobs_N.detach(), terms.reference_N)
+        if kl != 0.0:  # zero times an infinite distance would be no number
+            value = value + kl * (terms.weights_N * distances).sum()
         metrics["kl"] = distances.detach().sum()
     if entropy != 0.0:
         value = value - entropy * (terms.weights_N * scored.entropies_N).sum()

@@ -276,6 +276,7 @@ def _inputs(recipe: Recipe) -> dict[str, object]:
     document = recipe.model_dump(mode="json")
     for free in ("about", "cites", "checkpoints", "machine_usd_per_hour"):
         document.pop(free)
+    document["steps"].pop("kl_every")  # measures, and changes nothing
     return dict(document)
 
 

@@ -182,7 +182,8 @@ class Loop:
         if phase == "warm-up":
             loss, options, rate = "imitation", {}, self.recipe.warmup.learning_rate
         studies = [study for study in taught.studies if study.learnt]
-        befores = [self.learner.before(study, options) for study in studies]
+        measure_kl = phase == "train" and self._measures_kl()
+        befores = [self.learner.before(study, options, measure_kl=measure_kl) for study in studies]
         found = [
             self.learner.update(study, loss, options, rate=rate, before=before)
             for _ in range(self.recipe.steps.epochs if phase == "train" else 1)
@@ -193,6 +194,11 @@ class Loop:
         if phase == "warm-up":  # nobody sampled demonstrations
             return {name: value for name, value in means.items() if not name.startswith(FIRST_ONLY)}
         return means | {name: value for name, value in found[0].items() if name.startswith(FIRST_ONLY)}
+
+    def _measures_kl(self) -> bool:
+        """Whether this step is one of those that say how far the agents are from the base."""
+        every = self.recipe.steps.kl_every
+        return every > 0 and self.progress.step % every == 0
 
     def _demonstrated(self, episodes: Sequence[Episode]) -> Any:
         if not self.learner.processes.is_first:

@@ -98,11 +98,17 @@ class Learner:
         """Learning rate of the next update."""
         return rate_at(self.updates, self.updates_total, self.how)
 
-    def before(self, study: Study, options: Mapping[str, float]) -> Before:
-        """What a loss with `options` compares `study` with; to be asked before the first update of a step."""
+    def before(self, study: Study, options: Mapping[str, float], *, measure_kl: bool = False) -> Before:
+        """What a loss with `options` compares `study` with; to be asked before the first update of a step.
+
+        Args:
+            study: what will be learnt from.
+            options: of the loss.
+            measure_kl: whether the distance to the base is wanted as a figure, where the loss does without it.
+        """
         return Before(
             old=self._passes(study) if options.get("cap") is not None else None,
-            reference=self._reference(study) if options.get("kl") else None,
+            reference=self._reference(study) if options.get("kl") or measure_kl else None,
         )
 
     def update(

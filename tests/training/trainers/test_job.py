@@ -19,7 +19,7 @@ from training.trainers.update import NotFinite
 
 
 async def test_an_agent_learns_a_game_by_playing_it(words, recipe_of, doubles, tmp_path):
-    recipe = recipe_of(warmup={"steps": 25}, steps={"count": 8, "episodes": 24})
+    recipe = recipe_of(warmup={"steps": 25}, steps={"count": 8, "episodes": 24, "kl_every": 3})
     game = words({"player": "green"})
     done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=game, demonstrations=doubles["Shown"]())
     before, after = done.curve[25]["reward"]["words/0"], done.curve[-1]["reward"]["words/0"]
@@ -27,6 +27,9 @@ async def test_an_agent_learns_a_game_by_playing_it(words, recipe_of, doubles, t
     assert {line["phase"] for line in done.curve} == {"warm-up", "train"}
     assert max(line["mismatch"] for line in done.curve[25:]) < 1e-4  # what was sampled is what is trained on
     assert game.asked[0][0]["player"].startswith("player@")
+    distances = {line["step"]: line["kl"] for line in done.curve if "kl" in line}  # none of them is in the loss
+    assert sorted(distances) == [1, 4, 7]
+    assert all(nats > 0 for nats in distances.values())
 
 
 async def test_two_adapters_change_beside_frozen_and_api_members(words, recipe_of, doubles, tmp_path):
