@@ -24,7 +24,7 @@ from orchestra.traces.store import Store, StoreFailed
 from training.adapters import Adapted, Lineage, Shape, adapted
 from training.adapters.files import read as read_adapter
 from training.advantages import ADVANTAGES
-from training.recipes import Learns, Recipe, Source
+from training.recipes import Learns, Recipe, Source, cautions
 from training.seams import BASES, PUBLISHERS, Base, EpisodeSource, Publisher
 from training.trainers.books import Compute
 from training.trainers.demonstrations import texts
@@ -53,6 +53,7 @@ async def train(
     max_cost_usd: Decimal | str | None = None,
     traces: Mapping[str, Any] | None = None,
     on_run: Callable[[str], None] = lambda run_id: None,
+    on_caution: Callable[[str], None] = lambda caution: None,
     teller: Teller = lambda figures: None,
     source: EpisodeSource | None = None,
     demonstrations: EpisodeSource | None = None,
@@ -69,6 +70,7 @@ async def train(
         traces: learn from recorded episodes instead of the recipe's sources, and play nothing: settings of the source
             `store`. A single agent that the recipe says nothing of learns from every turn of them.
         on_run: told the run's id when it begins.
+        on_caution: told what should be known before it begins, though it is no error, a sentence at a time.
         teller: told the figures of each step.
         source: in place of the recipe's sources.
         demonstrations: in place of the source of the recipe's warm-up.
@@ -86,6 +88,8 @@ async def train(
         if not processes.is_first:
             await _follow(recipe, processes, device)
             return None
+        for caution in cautions(recipe):
+            on_caution(caution)
         with Store.open(store) as kept:
             given = _Given(recipe, store, _folder(folder), resume, max_cost_usd, source, demonstrations, publisher)
             async with _begun(given, kept, on_run, processes, device) as loop:
