@@ -121,11 +121,15 @@ def _trained(recipe: "Recipe", teller: "Callable[[Any], None]", **chosen: Any) -
 
     begun: list[str] = []
     try:
-        return asyncio.run(train(recipe, teller=teller, on_run=begun.append, **chosen))
+        return asyncio.run(train(recipe, teller=teller, on_run=begun.append, on_caution=_warn, **chosen))
     except KeyboardInterrupt:
         for run_id in begun:
             errors().print(f"nothing is lost; go on with the same command and --resume {run_id}", markup=False)
         raise
+
+
+def _warn(caution: str) -> None:
+    errors().print(caution, style="yellow", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

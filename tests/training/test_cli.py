@@ -56,6 +56,7 @@ def test_without_json_each_step_is_a_line_and_the_end_says_how_to_use_what_was_m
         (("tiny", "--from-traces", "--since", "yesterday"), "is no date"),
         (("tiny", "--resume", "nothing"), "nothing"),
         (("tiny", "--set", "sources.0.name=self-ply"), "self-play"),
+        (("tiny", "--resume", "nothing", "--set", "publish.name=vllm"), "publisher 'vllm': not the engine that trains"),
         (("tiny", "--set", "sources.0.settings.environments=[]"), "at least one name"),
     ],
 )

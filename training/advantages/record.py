@@ -29,7 +29,7 @@ class SeatTurns:
     role: str = ""
     """Functional group that shares a baseline, such as attackers and defenders; empty where there is one role."""
     values_K: Floats | None = None
-    """`[K]` what a critic expected at the beginning of each turn; `None` means there is no critic."""
+    """`[K]` what a critic expected at the beginning of each turn, finite; `None` means there is no critic."""
 
     def __post_init__(self) -> None:
         turns = len(self.rewards_K)
@@ -42,6 +42,12 @@ class SeatTurns:
             )
         if not np.isfinite(self.rewards_K).all() or (self.tokens_K < 1).any():
             raise ValueError(f"seat {self.seat} of group {self.group!r}: rewards are finite and turns have tokens")
+        if self.values_K is not None and not np.isfinite(self.values_K).all():
+            at = int(np.flatnonzero(~np.isfinite(self.values_K))[0])
+            raise ValueError(
+                f"seat {self.seat} of group {self.group!r}: turn {at} of {turns} has the value {self.values_K[at]}; "
+                "ask the critic about every turn, or give `values_K=None` where there is no critic"
+            )
 
     @property
     def total(self) -> float:

@@ -28,7 +28,8 @@ class Terms:
     """Index of each token's strand in the batch."""
     advantages_N: Tensor | None = None
     reference_N: Tensor | None = None
-    """Log-probabilities under the frozen reference: the base weights under the adapter."""
+    """Log-probabilities under the frozen reference: the base weights under the adapter. Where they are, the distance to
+    it is among the metrics, whether it is in the loss or not."""
     old_N: Tensor | None = None
     """Log-probabilities of the network itself before the step, where the sampler is another engine."""
 

@@ -14,7 +14,8 @@ def k3(logprobs_N: Tensor, reference_N: Tensor) -> Tensor:
 
     Source: Schulman 2020, "Approximating KL Divergence" (the third estimator); its use as a loss: Shao et al. 2024,
         "DeepSeekMath", arXiv:2402.03300, equation 4.
-    Deviation: none.
+    Deviation: none from the papers. MARSHAL's released code clamps each token's estimate to 10, beyond which it has no
+        gradient; here neither it nor the log-ratio is clamped, and one that overflows in a loss is no number there.
     """
     gap_N = reference_N - logprobs_N
     return gap_N.exp() - gap_N - 1.0

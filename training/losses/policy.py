@@ -45,7 +45,9 @@ def clipped(
         2020, "Mastering Complex Control in MOBA Games", arXiv:1912.09729, section 4.3 (dual clip); MARSHAL's released
         code (the bound, and the distance as part of the loss); Yao et al. 2025, "Your Efficient RL Framework Secretly
         Brings You Off-Policy RL Training" (the cap).
-    Deviation: none from the released code, where `epsilon` is one number.
+    Deviation: the released code divides by log-probabilities that its trainer computes again before the step, which
+        hides what sampler and trainer make of a token differently; here they are the sampler's, as captured, and `cap`
+        is what computes them again. Its `epsilon` is one number; its distance is clamped to 10 a token (`k3`).
 
     Raises:
         ValueError: when a figure that an option needs is missing.
@@ -133,8 +135,9 @@ def _regularised(
     if kl != 0.0:
         _needed(terms.reference_N, "reference_N", f"{kl=}")
     if terms.reference_N is not None:
-        distances = k3(scored.logprobs_N, terms.reference_N)
-        value = value + kl * (terms.weights_N * distances).sum()
+        distances = k3(scored.logprobs_N if kl != 0.0 else scored.logprobs_N.detach(), terms.reference_N)
+        if kl != 0.0:  # zero times an infinite distance would be no number
+            value = value + kl * (terms.weights_N * distances).sum()
         metrics["kl"] = distances.detach().sum()
     if entropy != 0.0:
         value = value - entropy * (terms.weights_N * scored.entropies_N).sum()

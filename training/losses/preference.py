@@ -39,7 +39,7 @@ def dpo(
     if terms.reference_N is None:
         raise ValueError("preference optimisation needs `reference_N`, which the terms do not have")
     if not pairs:
-        raise ValueError("preference optimisation needs at least one pair")
+        raise ValueError("preference optimisation needs at least one pair, and there is none; leave such a batch out")
     strands = int(max(max(pair) for pair in pairs)) + 1
     margins_P = _margins(scored.logprobs_N, terms.strand_N, pairs, strands)
     expected_P = gamma * _margins(terms.reference_N, terms.strand_N, pairs, strands)

@@ -1,5 +1,6 @@
 """Recipes: everything a training run is made of, in one TOML file that refuses keys it does not know."""
 
+from training.recipes.cautions import cautions
 from training.recipes.model import (
     Agent,
     Checkpoints,
@@ -31,6 +32,7 @@ __all__ = [
     "Source",
     "Steps",
     "Warmup",
+    "cautions",
     "changed",
     "names",
     "read",

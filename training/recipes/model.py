@@ -181,6 +181,10 @@ class Steps(Value):
     """Where a prompt does not continue its transcript."""
     without_ids: Literal["refuse", "skip"] = "refuse"
     """Turns that were not captured with token ids and log-probabilities."""
+    kl_every: int = Field(default=10, ge=0)
+    """Steps from one measurement of `kl`, the distance to the frozen base in nats, to the next, beginning with the
+    first; each costs a forward pass over the step's rows. With `kl` in the loss it is measured in every step anyway.
+    0 never measures."""
 
     @model_validator(mode="after")
     def _rows_hold_strands(self) -> "Steps":

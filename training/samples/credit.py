@@ -58,7 +58,7 @@ def credit_rows(
     A turn's own rewards count where there are any; else the seat's reward, or for want of one the episode's score, is
     earned by its last turn. Rewards of turns that are not trained on go to the last trained turn before them. Where an
     environment's seat holds several trained nodes, each is a game of its own to the estimators: an agent is compared
-    with itself.
+    with itself. What has no strand, such as a transcript that is longer than may be, has no row and no part in a mean.
 
     Args:
         strands: of any number of agents; an estimator is given those of one, or of all.

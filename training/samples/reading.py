@@ -65,7 +65,9 @@ def strands(
         trained: which agent learns from which turns, the first that fits; empty trains one agent on all.
         breaks: what to do where a prompt does not continue its transcript: an error, or a new strand from there.
         without_ids: what to do with a turn that was not captured: an error, or a counted skip.
-        longest_tokens: strands of more are a counted skip; `None` means any length.
+        longest_tokens: strands of more are a counted skip; `None` means any length. They are in no baseline either
+            (`training.samples.credit_rows` is given what is left), so where games that drag on go badly the others are
+            compared with too high a mean.
 
     Raises:
         ContinuityBroken: naming the turn and the position, when `breaks` is `"refuse"`.

@@ -66,10 +66,13 @@ def dr_grpo(strands: Sequence[Strand], longest_tokens: int) -> tuple[Floats, ...
 
     Args:
         strands: of one optimiser's step.
-        longest_tokens: the most that could be sampled; a constant of the run.
+        longest_tokens: a constant of the run, such as the most that could be sampled.
 
     Source: Liu et al. 2025, "Understanding R1-Zero-Like Training", arXiv:2503.20783, listing 1.
-    Deviation: none.
+    Deviation: the listing divides by the budget of one generation; trainers give the longest strand of their recipe
+        (`steps.longest_tokens`, else `steps.row_tokens`), which holds several turns and what was read as well. The loss
+        differs by a constant factor, its KL and entropy too, so AdamW's steps differ only where the largest norm of a
+        gradient or AdamW's epsilon has a say.
     """
     return tuple(weights / longest_tokens for weights in seq_mean_token_sum(strands))
 

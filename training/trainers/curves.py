@@ -1,5 +1,6 @@
 """The curves of a run, as a picture."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ _SUFFIXES = ("png", "pdf", "svg")
 
 def draw(curve: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> Path:
     """Draw the figures of every step to `path`; panels of what was not measured are left out.
+
+    Where a figure was measured in some steps alone, such as `kl`, a dot stands at each of them.
 
     Raises:
         InputError: there is nothing to draw, or the format is not known.
@@ -98,7 +101,10 @@ def _panel(axes: Any, curve: Sequence[Mapping[str, Any]], name: str, keys: Seque
     for key in keys:
         known = [(x, line[key]) for x, line in zip(_places(curve), curve, strict=True) if key in line]
         if known:
-            axes.plot([x for x, _ in known], [value for _, value in known], label=key)
+            steps = [x for x, _ in known]
+            # A line hides which of its points were measured, and a single one altogether.
+            has_gaps = len(steps) == 1 or any(after - before > 1 for before, after in itertools.pairwise(steps))
+            axes.plot(steps, [y for _, y in known], label=key, marker="o" if has_gaps else None, markersize=3)
     if any(line["phase"] == "warm-up" for line in curve):
         axes.axvline(0.5, color="grey", linewidth=0.8, linestyle=":")
     axes.set_title(name, fontsize=9)

@@ -24,7 +24,7 @@ from orchestra.traces.store import Store, StoreFailed
 from training.adapters import Adapted, Lineage, Shape, adapted
 from training.adapters.files import read as read_adapter
 from training.advantages import ADVANTAGES
-from training.recipes import Learns, Recipe, Source
+from training.recipes import Learns, Recipe, Source, cautions
 from training.seams import BASES, PUBLISHERS, Base, EpisodeSource, Publisher
 from training.trainers.books import Compute
 from training.trainers.demonstrations import texts
@@ -38,6 +38,8 @@ from training.trainers.update import Learner
 
 COMMAND = "train"
 """What the store calls a training run."""
+BASE = "base_sha256"
+"""Attribute of a run: the hash of the weights under its adapters, as their cards quote it."""
 MAKING_EPISODES = 64
 """Demonstrations that the tokenizer of a made model is learnt from."""
 
@@ -51,6 +53,7 @@ async def train(
     max_cost_usd: Decimal | str | None = None,
     traces: Mapping[str, Any] | None = None,
     on_run: Callable[[str], None] = lambda run_id: None,
+    on_caution: Callable[[str], None] = lambda caution: None,
     teller: Teller = lambda figures: None,
     source: EpisodeSource | None = None,
     demonstrations: EpisodeSource | None = None,
@@ -67,6 +70,7 @@ async def train(
         traces: learn from recorded episodes instead of the recipe's sources, and play nothing: settings of the source
             `store`. A single agent that the recipe says nothing of learns from every turn of them.
         on_run: told the run's id when it begins.
+        on_caution: told what should be known before it begins, though it is no error, a sentence at a time.
         teller: told the figures of each step.
         source: in place of the recipe's sources.
         demonstrations: in place of the source of the recipe's warm-up.
@@ -84,6 +88,8 @@ async def train(
         if not processes.is_first:
             await _follow(recipe, processes, device)
             return None
+        for caution in cautions(recipe):
+            on_caution(caution)
         with Store.open(store) as kept:
             given = _Given(recipe, store, _folder(folder), resume, max_cost_usd, source, demonstrations, publisher)
             async with _begun(given, kept, on_run, processes, device) as loop:
@@ -114,12 +120,10 @@ async def _begun(
 ) -> AsyncIterator[Loop]:
     """Everything a run needs, opened, and closed at its end."""
     recipe, root = asked.recipe, asked.root
-    run_id = _run_id(store, asked.resume, recipe)
-    with store.hold(run_id), _ended(store, run_id):
+    run_id, before = _run(store, asked.resume, recipe)
+    with store.hold(run_id):
         ledger = _ledger(store, run_id, asked.max_cost_usd)
-        await store.write(RunRecord(run_id=run_id, command=COMMAND, attributes=_inputs(recipe)))
         shelf = Shelf(root / run_id, recipe.checkpoints.keep)
-        on_run(run_id)
         given: dict[str, Any] = {
             "store": asked.store,  # as it was given: an open store tells its URL without the password
             "ledger": ledger,
@@ -130,6 +134,11 @@ async def _begun(
         async with contextlib.AsyncExitStack() as stack:
             warm = asked.demonstrations or _warm_source(recipe, given, stack)
             base_name, base = await _base(recipe, root, warm)
+            _check_base(run_id, before, base_name, base.sha256)
+            stack.enter_context(_ended(store, run_id))
+            attributes = {**_inputs(recipe), BASE: base.sha256}
+            await store.write(RunRecord(run_id=run_id, command=COMMAND, attributes=attributes))
+            on_run(run_id)
             given["base"] = base_name
             given["agents"] = tuple(recipe.agents)
             if recipe.publish.name == "local":  # with the same settings one engine plays and is published to
@@ -253,29 +262,50 @@ def _from_traces(recipe: Recipe, traces: Mapping[str, Any]) -> Recipe:
     )
 
 
-def _run_id(store: Store, resume: str | None, recipe: Recipe) -> str:
+def _run(store: Store, resume: str | None, recipe: Recipe) -> tuple[str, Mapping[str, object]]:
+    """Id of a run, and what it was started with if it was.
+
+    Raises:
+        InputError: it is no training run, or was started with another recipe.
+    """
     if resume is None:
-        return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}", {}
     run_id = store.find_run(resume)
     record = store.run(run_id)
     assert record is not None, "the id comes from the store"
     if record.command != COMMAND:
         raise InputError(f"run {run_id!r} is a {record.command!r}, not a {COMMAND!r}; resume it with that command")
     now, before = _inputs(recipe), dict(record.attributes)
-    changed = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
+    changed = sorted(name for name in {*now, *before} - {BASE} if now.get(name) != before.get(name))
     if changed:
         raise InputError(
             f"run {run_id!r} was started with other {', '.join(changed)}; give the same recipe and settings, or start "
             "a new run"
         )
-    return run_id
+    return run_id, before
+
+
+def _check_base(run_id: str, before: Mapping[str, object], base_name: str, sha256: str) -> None:
+    """Refuse to go on over other weights; runs that were started before their hash was kept say nothing of them.
+
+    Raises:
+        InputError: naming both hashes.
+    """
+    known = str(before.get(BASE) or sha256)
+    if known != sha256:
+        raise InputError(
+            f"run {run_id!r} was started over base weights {known[:12]}…, and those of {base_name!r} are now "
+            f"{sha256[:12]}…; its adapters would mean something else over them: put the former weights back, "
+            "or start a new run"
+        )
 
 
 def _inputs(recipe: Recipe) -> dict[str, object]:
-    """What a run's curve depends on."""
+    """What of its recipe a run's curve depends on."""
     document = recipe.model_dump(mode="json")
     for free in ("about", "cites", "checkpoints", "machine_usd_per_hour"):
         document.pop(free)
+    document["steps"].pop("kl_every")  # measures, and changes nothing
     return dict(document)
 
 

@@ -31,7 +31,6 @@ Teller = Callable[[Figures], None]
 
 PROBE_TEXT = "State the rules of the game in one sentence, and then your next move."
 """What publishers are asked about before any episode has been learnt from."""
-FLAT, NOTHING = "steps without any advantage", "steps without episodes"
 FIRST_ONLY = ("mismatch", "ratio")
 """Figures that mean what they say before anything has been changed: those of a step's first update are shown."""
 
@@ -50,7 +49,7 @@ class Trained:
     """Figures of every step, those before a resumption too."""
     spent_nano: int
     skipped: Mapping[str, int]
-    """Turns, episodes and steps that taught nothing, by reason."""
+    """Turns, episodes and steps that taught nothing, and updates that taught an agent nothing, by reason."""
     ran_out: str | None = None
     """Why the money did not suffice; `None` means all steps were taken."""
 
@@ -159,12 +158,9 @@ class Loop:
             taught = lesson(episodes, self.recipe, packs=network.packs, state=state, seed=seed)
         self._probe_with(taught)
         clock.lap("credit")
-        if taught.flat:
-            self.progress.skipped[FLAT] = self.progress.skipped.get(FLAT, 0) + 1
-            # What else is in the loss is still worth an update.
-            if not any(self.recipe.loss.options.get(term) for term in ("kl", "entropy")):
-                clock.lap("update")
-                return {"skipped": 1.0}, taught
+        if not any(study.learnt for study in taught.studies):
+            clock.lap("update")
+            return {"skipped": 1.0}, taught
         kept = self._state() if len(taught.studies) * self.recipe.steps.epochs > 1 else None
         try:
             figures = self._updates(phase, taught)
@@ -185,17 +181,24 @@ class Loop:
         loss, options, rate = self.recipe.loss.name, dict(self.recipe.loss.options), None
         if phase == "warm-up":
             loss, options, rate = "imitation", {}, self.recipe.warmup.learning_rate
-        befores = [self.learner.before(study, options) for study in taught.studies]
+        studies = [study for study in taught.studies if study.learnt]
+        measure_kl = phase == "train" and self._measures_kl()
+        befores = [self.learner.before(study, options, measure_kl=measure_kl) for study in studies]
         found = [
             self.learner.update(study, loss, options, rate=rate, before=before)
             for _ in range(self.recipe.steps.epochs if phase == "train" else 1)
-            for study, before in zip(taught.studies, befores, strict=True)
+            for study, before in zip(studies, befores, strict=True)
         ]
         means = {name: sum(each.get(name, 0.0) for each in found) / len(found) for name in found[-1]}
         means[COUNT] = sum(each.get(COUNT, 0.0) for each in found)  # of the step, not of an update
         if phase == "warm-up":  # nobody sampled demonstrations
             return {name: value for name, value in means.items() if not name.startswith(FIRST_ONLY)}
         return means | {name: value for name, value in found[0].items() if name.startswith(FIRST_ONLY)}
+
+    def _measures_kl(self) -> bool:
+        """Whether this step is one of those that say how far the agents are from the base."""
+        every = self.recipe.steps.kl_every
+        return every > 0 and self.progress.step % every == 0
 
     def _demonstrated(self, episodes: Sequence[Episode]) -> Any:
         if not self.learner.processes.is_first:

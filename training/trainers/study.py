@@ -1,8 +1,8 @@
 """Episodes to what one step learns from: strands, their advantages, and how much each token counts."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,13 @@ UNSCORED = "episodes that failed before anybody scored them"
 """As skips are counted: how well they would have gone is not known."""
 OPPONENT = "opponent"
 """Team of a seat that does not learn; it may be an agent's own past, which wears its adapter's name."""
-FLAT = 1e-9
+WITHOUT, BELOW = "without any advantage", "with no advantage above the threshold"
+FLAT = f"steps {WITHOUT}"
+"""As skips are counted: nobody could learn anything in a step."""
+ROUNDING = 1e-9
 """Advantages below this are rounding: every episode was worth as much."""
+BESIDE = ("kl", "entropy")
+"""Options of losses that move an agent whatever its advantages are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,18 @@ class Study:
     """`[N]` for each strand; each agent's sum to what its aggregation says."""
     advantages: tuple[Floats, ...] | None
     """`[N]` for each strand; `None` where the loss needs none."""
+    flat: Mapping[str, str] = field(default_factory=dict)
+    """Agents whose advantages would move nothing, and why."""
+    moves_flat: bool = False
+    """Whether something else in the loss moves those too."""
+
+    @property
+    def learnt(self) -> Mapping[str, tuple[Batch, ...]]:
+        """Rows of the agents that are updated.
+
+        A loss of zero is no reason for an update: AdamW would decay weights and moments, and move by what it remembers.
+        """
+        return {agent: rows for agent, rows in self.rows.items() if self.moves_flat or agent not in self.flat}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +73,13 @@ class Lesson:
     studies: tuple[Study, ...]
     strands: tuple[Strand, ...]
     skipped: Mapping[str, int]
-    """Turns and episodes that taught nothing, by reason."""
+    """Turns and episodes that taught nothing, steps that taught nobody, and updates without an agent, by reason."""
     state: Any
     """What the estimator of advantages keeps for the next step."""
     read_tokens: int
     """Tokens the network reads in one pass over all rows."""
     strand_tokens: int
     """Tokens of all strands, those of shared prefixes counted for each."""
-    flat: bool
-    """Whether no token has an advantage, so that nothing could be learnt."""
 
 
 def needs_credit(recipe: Recipe) -> bool:
@@ -139,11 +154,15 @@ def lesson(episodes: Sequence[Episode], recipe: Recipe, *, packs: bool, state: A
     return Lesson(
         studies=studies,
         strands=read.strands,
-        skipped={**read.skipped, **_counted(SILENT, silent), **_counted(UNSCORED, unscored)},
+        skipped={
+            **read.skipped,
+            **_counted(SILENT, silent),
+            **_counted(UNSCORED, unscored),
+            **_flat_counted(studies, how.epochs),
+        },
         state=state,
         read_tokens=sum(row.tokens for row in rows),
         strand_tokens=sum(row.strand_tokens for row in rows),
-        flat=advantages is not None and all(np.abs(each).max(initial=0.0) < FLAT for each in advantages),
     )
 
 
@@ -171,7 +190,6 @@ def imitated(shown: Strands, recipe: Recipe, *, packs: bool, seed: int) -> Lesso
         state=None,
         read_tokens=sum(row.tokens for row in rows),
         strand_tokens=sum(row.strand_tokens for row in rows),
-        flat=False,
     )
 
 
@@ -183,6 +201,14 @@ def _was_scored(episode: Episode) -> bool:
 
 def _counted(reason: str, count: int) -> dict[str, int]:
     return {reason: count} if count else {}
+
+
+def _flat_counted(studies: Sequence[Study], epochs: int) -> dict[str, int]:
+    """Of a step in which nobody has anything to learn the step, else each update that has nothing for an agent."""
+    reasons = [(agent, reason) for study in studies for agent, reason in study.flat.items()]
+    if len(reasons) == sum(len(study.rows) for study in studies):
+        return {f"steps {BELOW if BELOW in dict(reasons).values() else WITHOUT}": 1}
+    return dict(Counter(f"updates {reason} for agent {agent!r}" for agent, reason in reasons for _ in range(epochs)))
 
 
 def _because(skipped: Mapping[str, int]) -> str:
@@ -233,4 +259,19 @@ def _study(chosen: Sequence[Strand], advantages: Sequence[Floats] | None, recipe
         rows={agent: tuple(found) for agent, found in sorted(rows.items())},
         weights=tuple(weights),
         advantages=None if advantages is None else tuple(advantages),
+        flat={} if advantages is None else _flat(chosen, advantages, recipe),
+        moves_flat=any(recipe.loss.options.get(term) for term in BESIDE),
     )
+
+
+def _flat(chosen: Sequence[Strand], advantages: Sequence[Floats], recipe: Recipe) -> dict[str, str]:
+    """Agents that `advantages` would teach nothing, and why."""
+    of: dict[str, list[Floats]] = defaultdict(list)
+    for strand, each in zip(chosen, advantages, strict=True):
+        of[strand.agent].append(each)
+    together = {agent: np.concatenate(each) for agent, each in of.items()}
+    found = {agent: WITHOUT for agent, each in together.items() if np.abs(each).max() < ROUNDING}
+    if recipe.loss.name == "rejection-sampling":
+        threshold = recipe.loss.options.get("threshold", 0.0)
+        found = {agent: BELOW for agent, each in together.items() if each.max() <= threshold} | found
+    return found

@@ -98,11 +98,17 @@ class Learner:
         """Learning rate of the next update."""
         return rate_at(self.updates, self.updates_total, self.how)
 
-    def before(self, study: Study, options: Mapping[str, float]) -> Before:
-        """What a loss with `options` compares `study` with; to be asked before the first update of a step."""
+    def before(self, study: Study, options: Mapping[str, float], *, measure_kl: bool = False) -> Before:
+        """What a loss with `options` compares `study` with; to be asked before the first update of a step.
+
+        Args:
+            study: what will be learnt from.
+            options: of the loss.
+            measure_kl: whether the distance to the base is wanted as a figure, where the loss does without it.
+        """
         return Before(
             old=self._passes(study) if options.get("cap") is not None else None,
-            reference=self._reference(study) if options.get("kl") else None,
+            reference=self._reference(study) if options.get("kl") or measure_kl else None,
         )
 
     def update(
@@ -114,7 +120,9 @@ class Learner:
         rate: float | None = None,
         before: Before | None = None,
     ) -> dict[str, float]:
-        """Learn from `study`; what was measured.
+        """Learn from `study`; what was measured, on the rows of agents that learn.
+
+        An agent that does not is left as it is, to the last bit of its optimiser's state.
 
         Args:
             loss: a name of `training.losses.LOSSES`.
@@ -130,7 +138,7 @@ class Learner:
             group["lr"] = self.rate() if rate is None else rate
         self.optimiser.zero_grad(set_to_none=True)
         found: list[Mapping[str, Tensor]] = []
-        for agent, rows in study.rows.items():
+        for agent, rows in study.learnt.items():
             self.adapted.activate(agent)
             mine = self.processes.share(rows)
             for at, (row, counts) in enumerate(mine):
@@ -174,7 +182,7 @@ class Learner:
         """`[N]` for each strand: log-probabilities as they are now. Of other processes' rows there are zeros."""
         found: list[Any] = [strand.logprobs * 0.0 for strand in study.strands]
         waiting: list[tuple[Batch, Tensor]] = []
-        for agent, rows in study.rows.items():
+        for agent, rows in study.learnt.items():
             self.adapted.activate(agent)
             for row, counts in self.processes.share(rows):
                 logprobs_N, _ = self.adapted.scorer(row)

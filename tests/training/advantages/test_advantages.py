@@ -168,6 +168,12 @@ def test_a_record_that_makes_no_sense_is_refused(wrong):
         seat(wrong["rewards"], tokens=wrong.get("tokens"))
 
 
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+def test_a_turn_without_a_value_beside_others_that_have_one_is_refused_by_its_place(missing):
+    with pytest.raises(ValueError, match=r"turn 1 of 3 has the value (nan|inf); ask the critic about every turn"):
+        seat([1, 2, 3], values=[0.5, missing, 1.0])
+
+
 rewards = st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=1, max_size=4)
 
 

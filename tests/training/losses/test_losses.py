@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,16 @@ def test_gradients_agree_with_finite_differences(name):
 
     leaves = [torch.tensor(tokens[:, at], requires_grad=True) for at in (0, 5)]
     assert torch.autograd.gradcheck(value, leaves)
+
+
+def test_a_distance_that_is_only_measured_changes_nothing_even_where_it_is_infinite():
+    scored, figures = asked([(-1.0, -1.5, 1e4, 1.0, 1.0, 0.0)])
+    loss = clipped(scored, figures)
+    (slope,) = torch.autograd.grad(loss.value, scored.logprobs_N)
+    without = replace(figures, reference_N=None)
+    assert loss.value.item() == clipped(scored, without).value.item()
+    assert slope.isfinite().all()
+    assert loss.metrics["kl"].item() == math.inf
 
 
 def test_ratios_outside_and_beyond_move_nothing():

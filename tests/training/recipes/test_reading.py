@@ -1,7 +1,7 @@
 import pytest
 
 from orchestra.errors import InputError
-from training.recipes import Recipe, names, read
+from training.recipes import Recipe, cautions, names, read
 
 SMALL = """
 name = "small"
@@ -79,8 +79,29 @@ def test_an_unknown_name_offers_the_closest_recipe():
         read("nowhere.toml")
 
 
+SERVED = ["sources.0.settings.model=vllm/big@http://127.0.0.1:8000", "publish.name=vllm"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (SERVED, "'vllm/big@http://127.0.0.1:8000' and publisher 'vllm': not the engine that trains"),
+        (SERVED[1:], "publisher 'vllm': not the engine that trains, and loss 'clipped' has no cap"),
+        ([*SERVED, "loss.options.cap=2.0"], None),
+        ([*SERVED, "loss.name=imitation"], None),
+        ([], None),
+        (["sources.0.settings.model=local/other", "publish.name=''"], None),
+    ],
+)
+def test_another_engine_that_nothing_corrects_for_is_told_before_a_run(file, changes, words):
+    said = cautions(read(file(), changes))
+    assert len(said) == (words is not None)
+    assert all(sentence.startswith(words) and "--set loss.options.cap=2.0" in sentence for sentence in said)
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_recipe_that_comes_along_is_read_and_is_named_after_its_file(name):
     assert isinstance(read(name), Recipe)
     assert read(name).name == name
     assert read(name).about
+    assert cautions(read(name)) == ()

@@ -96,6 +96,17 @@ def test_curves_are_drawn(suffix, tmp_path):
     assert draw(curve, tmp_path / f"curve.{suffix}", title="words").stat().st_size > 1000
 
 
+def test_a_figure_that_is_measured_now_and_then_is_drawn_as_dots(tmp_path):
+    def dots(*measured):
+        curve = [step(at) for at in range(1, 22)]
+        for each in curve:
+            if each["step"] not in measured:
+                del each["kl"]
+        return draw(curve, tmp_path / "curve.svg").read_text().count("fill: #1f77b4; stroke: #1f77b4")
+
+    assert (dots(1), dots(1, 11, 21), dots(*range(1, 22))) == (1, 3, 0)
+
+
 def test_a_picture_of_nothing_or_of_no_known_kind_is_refused(tmp_path):
     with pytest.raises(InputError, match="no step yet"):
         draw([], tmp_path / "curve.png")

@@ -10,17 +10,16 @@ import torch
 from orchestra.errors import InputError
 from orchestra.ledger import Ledger
 from orchestra.traces.store import Store
-from training.adapters import DiskFull, NotPublished
+from training.adapters import DiskFull, NotPublished, load_tensors
 from training.recipes import Recipe
 from training.trainers.job import network_of, train
-from training.trainers.loop import FLAT
 from training.trainers.processes import Processes
-from training.trainers.study import UNSCORED
+from training.trainers.study import FLAT, UNSCORED, lesson
 from training.trainers.update import NotFinite
 
 
 async def test_an_agent_learns_a_game_by_playing_it(words, recipe_of, doubles, tmp_path):
-    recipe = recipe_of(warmup={"steps": 25}, steps={"count": 8, "episodes": 24})
+    recipe = recipe_of(warmup={"steps": 25}, steps={"count": 8, "episodes": 24, "kl_every": 3})
     game = words({"player": "green"})
     done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=game, demonstrations=doubles["Shown"]())
     before, after = done.curve[25]["reward"]["words/0"], done.curve[-1]["reward"]["words/0"]
@@ -28,6 +27,9 @@ async def test_an_agent_learns_a_game_by_playing_it(words, recipe_of, doubles, t
     assert {line["phase"] for line in done.curve} == {"warm-up", "train"}
     assert max(line["mismatch"] for line in done.curve[25:]) < 1e-4  # what was sampled is what is trained on
     assert game.asked[0][0]["player"].startswith("player@")
+    distances = {line["step"]: line["kl"] for line in done.curve if "kl" in line}  # none of them is in the loss
+    assert sorted(distances) == [1, 4, 7]
+    assert all(nats > 0 for nats in distances.values())
 
 
 async def test_two_adapters_change_beside_frozen_and_api_members(words, recipe_of, doubles, tmp_path):
@@ -196,6 +198,76 @@ async def test_a_batch_without_any_advantage_is_a_counted_skip(estimator, worth,
     done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=doubles["Recorded"](same))
     assert done.skipped == {FLAT: 2}
     assert [line["skipped"] for line in done.curve] == [1.0, 1.0]
+
+
+async def test_rejection_sampling_of_a_batch_with_nothing_above_the_threshold_is_a_counted_skip(
+    words, recipe_of, doubles, tmp_path
+):
+    episodes = await _earning(words({"player": "red"}), [(1.0,), (-1.0,)])
+    loss = {"name": "rejection-sampling", "options": {"threshold": 1.0}}
+    recipe = recipe_of(steps={"count": 1, "episodes": 2}, learns={"seats": [0]}, publish={"name": ""}, loss=loss)
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=doubles["Recorded"](episodes))
+    assert done.skipped == {"steps with no advantage above the threshold": 1}
+    assert done.curve[0]["skipped"] == 1.0
+
+
+async def test_an_agent_without_any_advantage_is_counted_and_left_to_the_last_bit_of_its_moments(
+    words, recipe_of, tmp_path
+):
+    both, bob = [(1.0, 0.0), (0.0, 1.0)], [(0.0, 1.0), (0.0, -1.0)]
+    episodes = await _earning(words({"alice": "red", "bob": "green"}), [*both, *bob])
+    recipe = _by_seat(
+        recipe_of(
+            agents=("alice", "bob"),
+            steps={"count": 2, "episodes": 2},
+            publish={"name": ""},
+            optimiser={"weight_decay": 0.5},
+        )
+    )
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=_Then(episodes))
+    assert done.skipped == {"updates without any advantage for agent 'alice'": 1}
+    for file in ("adapters.safetensors", "optimiser.safetensors"):
+        first, second = (load_tensors(done.folder / f"checkpoint-00000{step}" / file) for step in (1, 2))
+        same = {name for name in first if torch.equal(first[name], second[name])}
+        assert {name for name in first if "alice/" in name} <= same
+        assert {name for name in first if "bob/" in name} - same
+
+
+@pytest.mark.parametrize(("options", "updated"), [({}, 6), ({"entropy": 0.1}, 8)])
+async def test_each_update_that_teaches_an_agent_nothing_is_counted(options, updated, words, recipe_of):
+    rewards = [(1.0, 1.0), (-1.0, -1.0), (0.0, 1.0), (0.0, -1.0)]
+    episodes = await _earning(words({"alice": "red", "bob": "green"}), rewards)
+    steps = {"episodes": 4, "updates": 4, "epochs": 2}
+    recipe = _by_seat(recipe_of(agents=("alice", "bob"), steps=steps, loss={"options": options}))
+    taught = lesson(episodes, recipe, packs=True, state=None, seed=0)
+    assert taught.skipped == {"updates without any advantage for agent 'alice'": 4}
+    assert sum(len(study.learnt) for study in taught.studies) == updated
+
+
+async def _earning(game, rewards):
+    """Episodes of `game`, each seat's last turn earning what `rewards` says and no other turn anything."""
+    played = await game.episodes({}, len(rewards), 1)
+    await game.close()
+    return [
+        one.model_copy(
+            update={
+                "transcripts": tuple(
+                    t.model_copy(update={"turns": (*_worth(t, 0.0).turns[:-1], *_worth(t, reward).turns[-1:])})
+                    for t, reward in zip(one.transcripts, earned, strict=True)
+                )
+            }
+        )
+        for one, earned in zip(played, rewards, strict=True)
+    ]
+
+
+def _by_seat(recipe):
+    """`recipe` with agents that each learn from the seat of their place."""
+    agents = {
+        name: agent.model_copy(update={"learns": agent.learns.model_copy(update={"seats": (at,)})})
+        for at, (name, agent) in enumerate(recipe.agents.items())
+    }
+    return recipe.model_copy(update={"agents": agents})
 
 
 async def test_a_full_disk_at_a_checkpoint_is_an_error_and_the_earlier_one_stays(words, recipe_of, tmp_path):

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from orchestra.errors import InputError
 from orchestra.ledger import Ledger
+from orchestra.traces.records import RunRecord
 from orchestra.traces.store import Store
+from training.adapters import load_tensors
 from training.trainers.job import train
 
 TRAINING = """
@@ -124,6 +128,32 @@ async def test_a_run_is_not_resumed_with_another_recipe(recorded, doubles):
         await train(
             other, store=folder / "w.db", folder=folder, source=doubles["Recorded"](episodes), resume=done.run_id
         )
+
+
+async def test_a_run_is_not_resumed_over_other_base_weights_and_one_that_kept_no_hash_of_them_is(
+    recorded, doubles, words_base
+):
+    recipe, folder, episodes = recorded
+    base = Path(shutil.copytree(words_base, folder / "base"))
+    recipe = recipe.model_copy(
+        update={
+            "base": recipe.base.model_copy(update={"model": f"local/{base}"}),
+            "steps": recipe.steps.model_copy(update={"count": 2}),
+        }
+    )
+    chosen = {"store": folder / "w.db", "folder": folder}
+    done = await train(recipe, source=doubles["Recorded"](episodes), **chosen)
+    weights = load_tensors(base / "model.safetensors")
+    save_file({name: tensor + 0.01 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"was started over base weights \w{12}…, and those of .* are now \w{12}…;"):
+        await train(recipe, source=doubles["Recorded"](episodes), resume=done.run_id, **chosen)
+    with Store.open(folder / "w.db") as store:
+        known = store.run(done.run_id)
+        assert known.attempts == 1
+        old = {name: value for name, value in known.attributes.items() if name != "base_sha256"}
+        await store.write(RunRecord(run_id="old", command="train", attributes=old))
+    again = await train(recipe, source=doubles["Recorded"](episodes), resume="old", **chosen)
+    assert (again.run_id, len(again.curve)) == ("old", 2)
 
 
 async def test_the_last_checkpoints_stay_and_older_ones_go(recorded, doubles):
