@@ -28,6 +28,8 @@ GAMES: Mapping[str, tuple[str | None, ...]] = {
     "simple-hanabi": (None,),
 }
 """Game -> against whom; `None` is with oneself."""
+STANDINGS = ("won", "drawn", "lost")
+"""Shares of the games."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Kept:
 async def measured(cell: Cell, kept: Kept) -> dict[str, Any]:
     """The cell's result, as `orchestra play --json` tells it."""
     known = kept.read().get(cell.key, {})
-    if "result" not in known:
+    if not known.get("result", {}).keys() >= set(STANDINGS):  # kept without the shares once: its games are still there
         alone = cell.rival is None
         played = await match(
             cell.game,
@@ -93,17 +95,15 @@ async def measured(cell: Cell, kept: Kept) -> dict[str, Any]:
 
 def row(cell: Cell, result: Mapping[str, Any]) -> tuple[str, ...]:
     """A line of the table."""
-    won = "–" if result["wins"] is None else f"{result['wins']}/{result['draws']}/{result['losses']}"
-    valid = result["valid"]
     return (
         cell.game,
         cell.rival or "with itself",
         cell.player,
         str(result["games"]),
-        "–" if valid is None else f"{100 * valid['mean']:.1f} %",
+        _share(result["valid"]),
         _with_interval(result["normalised"], ".1f"),
         _with_interval(result["return"], "+.2f"),
-        won,
+        *(_share(result[standing]) for standing in STANDINGS),
     )
 
 
@@ -112,6 +112,14 @@ def _with_interval(estimate: Mapping[str, Any] | None, form: str) -> str:
         return "–"
     low, high = estimate["interval_95"]
     return f"{estimate['mean']:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _share(estimate: Mapping[str, Any] | None) -> str:
+    """In percent."""
+    if estimate is None:
+        return "–"
+    low, high = (100 * end for end in estimate["interval_95"])
+    return f"{100 * estimate['mean']:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -132,7 +140,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         for rival in GAMES[game]
         for name, model in players
     ]
-    headings = ("game", "against", "player", "games", "valid", "normalised", "return", "won/drawn/lost")
+    headings = ("game", "against", "player", "games", "valid", "normalised", "return", *STANDINGS)
     head, _ = table(headings, []).strip().split("\n")
     print(f"{head}\n|{'---|' * len(headings)}", flush=True)
     for cell in cells:

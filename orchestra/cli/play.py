@@ -1,6 +1,7 @@
 """`orchestra play`: teams at the seats of an environment, and what came of it for each."""
 
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -11,8 +12,9 @@ from orchestra.cli.several import several
 from orchestra.cli.sharing import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from rich.table import Table
     from rich.text import Text
 
     from graphs import Sampling
@@ -60,6 +62,8 @@ Exploit = Annotated[
     ),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, help="Games at once.")]
+WIDEST = 10_000
+"""Characters, more than any table has."""
 CALL_SECONDS = 600.0
 """As `orchestra.environments.matches` has it: with many games at once a call waits for its turn."""
 
@@ -93,7 +97,11 @@ def play_command(
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Play games, and count returns, wins and valid moves by team and seat."""
+    """Play games, and count returns, wins and valid moves by team and seat.
+
+    Intervals are of 95 %. `normalised` is the mean return on the game's declared range, 0 the least and 100 the most a
+    seat can come to. It is not MARSHAL's normalisation, which is not published: compare it with itself alone.
+    """
     from orchestra.environments.written import read_options
 
     opened_with = {**read_options(option or ()), **({"thinking": True} if thinking else {})}
@@ -161,20 +169,18 @@ def _played(environment: str, teams: list[str], **chosen: Any) -> "Match":
 
 
 def _show(match: "Match") -> None:
-    from rich.table import Table
-
     nature = match.nature
     each_way = " each way" if len(match.seatings) > 1 else ""
     title = f"{nature.name}: {match.asked} game{'s' * (match.asked != 1)}{each_way}"
     title += f"; a return lies between {nature.low:g} and {nature.high:g}"
     console().print(title, style="dim", markup=False, soft_wrap=True)
-    columns = _columns(match)
-    table = Table(box=None, pad_edge=False)
-    for name, (side, _) in columns.items():
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=name != "team", overflow="fold")
-    for result in match.results:
-        table.add_row(*(cell(result) for _, cell in columns.values()))
-    console().print(table)
+    table = _table(match, {})
+    if (table.width or 0) > console().width:  # names are long, and figures are what it is for
+        letters = dict(zip(dict.fromkeys(result.team for result in match.results), ascii_uppercase, strict=False))
+        for name, letter in letters.items():
+            console().print(f"{letter} is {name}", markup=False, soft_wrap=True)
+        table = _table(match, letters)
+    console().print(table, crop=False)  # where it still does not fit, no figure is cut
     for team, found in match.exploited.items():
         told = f"exploitability of {team}: {found.chips:.3f} chips a game"
         if found.exact:
@@ -186,20 +192,34 @@ def _show(match: "Match") -> None:
     _tell(match)
 
 
-def _columns(match: "Match") -> "dict[str, tuple[str, Cell]]":
+def _table(match: "Match", called: "Mapping[str, str]") -> "Table":
+    """A row for each team and seat, as wide as it is; teams that are `called` otherwise have that name."""
+    from rich.table import Table
+
+    columns = _columns(match, called)
+    table = Table(box=None, pad_edge=False)
+    for name, (side, _) in columns.items():
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+    for result in match.results:
+        table.add_row(*(cell(result) for _, cell in columns.values()))
+    table.width = console().measure(table, options=console().options.update(width=WIDEST)).maximum
+    return table
+
+
+def _columns(match: "Match", called: "Mapping[str, str]") -> "dict[str, tuple[str, Cell]]":
     """Title -> side and cell, of those columns that say something of this match."""
     results, signed = match.results, "+" if match.nature.low < 0 else ""
     asked = {match.asked, match.asked * len(match.seatings)}
     every: list[tuple[str, str, Cell, bool]] = [
-        ("team", "left", lambda result: result.team, True),
+        ("team", "left", lambda result: called.get(result.team, result.team), True),
         ("seat", "right", lambda result: "all" if result.seat is None else str(result.seat), True),
         ("games", "right", lambda result: str(result.games), any(result.games not in asked for result in results)),
         ("return", "left", lambda result: _with_interval(result.mean_return, f"{signed}.2f", " to "), True),
         ("normalised", "left", lambda result: _with_interval(result.normalised, ".1f"), True),
-        ("won", "right", lambda result: str(result.wins), results[0].wins is not None),
-        ("drawn", "right", lambda result: str(result.draws), any(result.draws for result in results)),
-        ("lost", "right", lambda result: str(result.losses), results[0].losses is not None),
-        ("valid", "left", _valid, any(result.output_tokens != 0 for result in results)),
+        ("won", "left", lambda result: _share(result.won), results[0].wins is not None),
+        ("drawn", "left", lambda result: _share(result.drawn), any(result.draws for result in results)),
+        ("lost", "left", lambda result: _share(result.lost), results[0].losses is not None),
+        ("valid", "left", lambda result: _share(result.valid), any(result.output_tokens != 0 for result in results)),
         ("tokens", "right", _tokens, any(result.output_tokens != 0 for result in results)),
         ("failed", "right", lambda result: str(result.failures), any(result.failures for result in results)),
     ]
@@ -221,23 +241,23 @@ def _tell(match: "Match") -> None:
     errors().print(match.footer(), style="dim", markup=False)
 
 
-def _with_interval(estimate: "Estimate | None", form: str, between: str = "–", unit: str = "") -> "Text | str":
+def _with_interval(estimate: "Estimate | None", form: str, between: str = "–") -> "Text | str":
     """A mean, and below it its interval."""
     from rich.text import Text
 
     if estimate is None:
         return "–"
     interval = f"{estimate.low:{form}}{between}{estimate.high:{form}}"
-    return Text.assemble(f"{estimate.mean:{form}}{unit}\n", (interval, "dim"))
+    return Text.assemble(f"{estimate.mean:{form}}\n", (interval, "dim"))
 
 
-def _valid(result: "SeatResult") -> "Text | str":
-    from orchestra.evaluation.intervals import Estimate
+def _share(share: "Estimate | None") -> "Text | str":
+    """In percent, its interval in whole ones: there are four such columns."""
+    from rich.text import Text
 
-    share = result.valid
     if share is None:
         return "–"
-    return _with_interval(Estimate(100 * share.mean, 100 * share.low, 100 * share.high, share.count), ".1f", unit=" %")
+    return Text.assemble(f"{100 * share.mean:.1f} %\n", (f"{100 * share.low:.0f}–{100 * share.high:.0f}", "dim"))
 
 
 def _tokens(result: "SeatResult") -> str:

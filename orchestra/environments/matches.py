@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from graphs import AgentGraph, Sampling
 from orchestra.environments.playing import play
 from orchestra.environments.protocol import Environment, Nature
-from orchestra.environments.results import GameResult, SeatResult, results_over_seats, seat_results
+from orchestra.environments.results import GameResult, SeatResult, check_range, results_over_seats, seat_results
 from orchestra.environments.seating import Given, Sitting, Started, is_model, seated
 from orchestra.environments.written import check_draw, opened
 from orchestra.errors import BudgetError, InputError
@@ -165,6 +165,7 @@ async def match(
     options = dict(options or {})
     place = opened(environment, options)
     check_draw([place], options)
+    check_range(place.nature)
     _check(teams, games, both_seats, sampling)
     held = seated(teams, place, sampling=sampling or usual_sampling(options), on_start=on_start)
     players = list({one.name: one for one in held if isinstance(one.team, AgentGraph)}.values())  # who holds all is one

@@ -12,12 +12,15 @@ Intervals are of 95 % and treat games as independent:
   Over all seats, the games that were dealt the same cards at every seating are one value, their mean: luck that every
   team had once cancels out, and the interval is narrower for it, as at duplicate bridge. Where nothing is dealt every
   game is a value.
+- *Won, drawn, lost*: Clopper and Pearson's exact interval, over all seats too by deals where cards are dealt: what the
+  same cards come to is alike. A deal that was won from one seat and drawn from the other is half of each, and then it
+  is the score interval.
 - *Valid moves*: Wilson's, which the score interval is for values of 0 and 1. Replies of one game are not quite
   independent, as the first that is no move is also the last.
 
 Source:
-    Wilson 1927, JASA 22; the rest as `orchestra.evaluation.intervals` states. What is measured, and by seat: MARSHAL
-    (arXiv:2510.15414).
+    Clopper and Pearson 1934, Biometrika 26; Wilson 1927, JASA 22; the rest as `orchestra.evaluation.intervals` states.
+    What is measured, and by seat: MARSHAL (arXiv:2510.15414).
     Deviation: MARSHAL reports "normalized game returns" and we know no formula for them. It is not the declared
     range: a first mover of its reaches 79.0 in Kuhn poker against an equilibrium, where nobody can expect more than
     -1/18 of a chip, which is 48.6 here. Our figures are to be compared with each other, not with its.
@@ -29,8 +32,8 @@ from dataclasses import dataclass
 
 from orchestra.environments.playing import FACT_MOVES, FACT_RETURN, FACT_VIOLATION
 from orchestra.environments.protocol import Nature, check_seats
-from orchestra.errors import BudgetError, CannotAfford, OutOfTime
-from orchestra.evaluation.intervals import Estimate, score_interval
+from orchestra.errors import BudgetError, CannotAfford, InputError, OutOfTime
+from orchestra.evaluation.intervals import Estimate, score_interval, success_interval
 from orchestra.traces.episode import Episode, Turn
 
 CUT_SHORT = frozenset(kind.__name__ for kind in (BudgetError, CannotAfford, OutOfTime))
@@ -123,6 +126,12 @@ class SeatResult:
     """Games in which nobody has more and somebody as much."""
     losses: int | None
     """Games in which somebody has more."""
+    won: Estimate | None
+    """Share of games that were won; `count` as of `mean_return`. `None` as `wins`, or when no game counts to it."""
+    drawn: Estimate | None
+    """As `won`."""
+    lost: Estimate | None
+    """As `won`."""
     replies: int
     """Of games played to their end: valid moves and violations."""
     valid: Estimate | None
@@ -146,6 +155,9 @@ class SeatResult:
             "wins": self.wins,
             "draws": self.draws,
             "losses": self.losses,
+            "won": _interval(self.won),
+            "drawn": _interval(self.drawn),
+            "lost": _interval(self.lost),
             "replies": self.replies,
             "valid": _interval(self.valid),
             "input_tokens": self.input_tokens,
@@ -175,6 +187,19 @@ def normalised(value: float, nature: Nature) -> float:
     if not (math.isfinite(span) and span > 0):
         raise ValueError(f"{nature.name!r} declares returns of {nature.low} to {nature.high}, which is no range")
     return 100.0 * (value - nature.low) / span
+
+
+def check_range(nature: Nature) -> None:
+    """Refuse an environment of whose returns no interval could be told, before anything is played.
+
+    Raises:
+        InputError: its least and its most are not finite numbers in this order.
+    """
+    if not (math.isfinite(nature.low) and math.isfinite(nature.high) and nature.low <= nature.high):
+        raise InputError(
+            f"{nature.name!r} declares returns of {nature.low:g} to {nature.high:g}; without two finite bounds no "
+            "interval of a mean return can be told: let its nature declare the least and the most a seat can come to"
+        )
 
 
 def seat_results(games: Iterable[GameResult], nature: Nature, teams: Sequence[str]) -> tuple[SeatResult, ...]:
@@ -261,7 +286,9 @@ def _result(
     whole = [deal for deal in deals if all(game.finished for game, _ in deal)]
     ended = [(game, at) for game, at in parts if game.finished]
     mean_return = _mean_return([_mean_of(deal) for deal in whole], nature)
-    standings = None if nature.cooperative or nature.seats == 1 else [_standing(game, at) for game, at in ended]
+    nobody_wins = nature.cooperative or nature.seats == 1
+    standings = None if nobody_wins else [_standing(game, at) for game, at in ended]
+    won, drawn, lost = (None if nobody_wins else _rate(standing, whole) for standing in (1, 0, -1))
     moves = sum(game.seats[at].moves for game, at in ended)
     violations = sum(game.seats[at].violations for game, at in ended)
     return SeatResult(
@@ -274,6 +301,9 @@ def _result(
         wins=None if standings is None else standings.count(1),
         draws=None if standings is None else standings.count(0),
         losses=None if standings is None else standings.count(-1),
+        won=won,
+        drawn=drawn,
+        lost=lost,
         replies=moves + violations,
         valid=_share(moves, violations),
         input_tokens=_sum(game.seats[at].input_tokens for game, at in parts),
@@ -297,6 +327,13 @@ def _standing(game: GameResult, seat: int) -> int:
     own = _came_to(game, seat)
     best = max(_came_to(game, other) for other in range(len(game.seats)) if other != seat)
     return (own > best) - (own < best)
+
+
+def _rate(standing: int, deals: Sequence[Sequence[Part]]) -> Estimate | None:
+    """Share of games that ended so, each deal being one value."""
+    if not deals:
+        return None
+    return success_interval([sum(_standing(game, at) == standing for game, at in deal) / len(deal) for deal in deals])
 
 
 def _mean_return(values_N: Sequence[float], nature: Nature) -> Estimate | None:

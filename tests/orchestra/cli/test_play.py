@@ -64,7 +64,18 @@ def test_a_model_s_valid_moves_and_tokens_are_shown(desk, capsys):
     assert execute(["play", "kuhn-poker", "--teams", "scripted/bets.yaml", "--games", "4", *STORE]) == 0
     out = capsys.readouterr().out
     assert "valid" in out
-    assert "100.0 %" in out
+    assert re.search(r"100\.0 % +4\n.* 51–100 *\n", out), "of four games, with the interval below"
+
+
+@pytest.mark.parametrize(("columns", "called"), [("80", "A"), ("120", "scripted/bets.yaml")])
+def test_where_names_do_not_fit_letters_stand_for_them(desk, capsys, monkeypatch, columns, called):
+    monkeypatch.setenv("COLUMNS", columns)
+    (desk / "bets.yaml").write_text("rules:\n- match: ''\n  reply: I would rather not, if it is all the same to you.\n")
+    assert execute(["play", "tic-tac-toe", "--teams", "scripted/bets.yaml", "random", "--games", "2", *STORE]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= int(columns) for line in lines)
+    assert any(line.startswith(f"{called}  ") for line in lines)
+    assert ("A is scripted/bets.yaml" in lines) == (called == "A")
 
 
 def test_what_can_be_won_of_a_team_is_told_below_the_table(desk, capsys):
@@ -84,6 +95,10 @@ def test_a_mean_and_its_intervals_are_numbers_of_the_game(desk, capsys):
     assert -2 <= low < row["return"]["mean"] < high <= 2
     assert row["normalised"]["mean"] == pytest.approx(25 * (row["return"]["mean"] + 2))
     assert row["wins"] + row["draws"] + row["losses"] == row["games"] == 50
+    assert row["won"]["mean"] == row["wins"] / 50
+    low, high = row["won"]["interval_95"]
+    assert 0 <= low < row["won"]["mean"] < high <= 1
+    assert row["drawn"]["interval_95"] == [0.0, pytest.approx(0.0711, abs=1e-4)], "none of 50 is not never"
 
 
 def test_options_reach_the_environment_and_the_player(desk, capsys):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from math import inf, nan
 
 import pyspiel
 import pytest
@@ -242,6 +243,16 @@ async def test_what_is_wrong_is_said_before_anything_is_spent(desk, teams, chose
 async def test_an_environment_that_is_named_or_set_wrong_is_refused(desk, name, options, complaint):
     with pytest.raises(InputError, match=re.escape(complaint)):
         await match(name, ["random"], options=options, store="store.sqlite")
+
+
+@pytest.mark.parametrize(("low", "high"), [(-inf, inf), (0.0, inf), (nan, nan), (1.0, -1.0)])
+async def test_an_environment_whose_returns_have_no_range_is_refused_before_it_is_played(desk, monkeypatch, low, high):
+    place = environment("kuhn-poker")
+    place.nature = replace(place.nature, low=low, high=high)
+    monkeypatch.setattr("orchestra.environments.matches.opened", lambda name, options: place)
+    with pytest.raises(InputError, match=r"declares returns of .*the least and the most"):
+        await kuhn("random", "cfr")
+    assert not (desk / "store.sqlite").exists()
 
 
 def test_a_program_may_not_sit_where_it_would_copy_the_answer_but_somebody_s_own_may():

@@ -61,6 +61,15 @@ def test_wins_draws_and_losses_of_two_seats_are_each_other_s():
     assert (second.wins, second.draws, second.losses) == (1, 1, 2)
     assert first.mean_return.mean == 0.0
     assert (first.team, first.seat, first.games) == ("a", 0, 4)
+    assert [one.mean for one in (first.won, first.drawn, first.lost)] == [0.5, 0.25, 0.25]
+
+
+def test_shares_of_games_have_the_exact_interval():
+    first, _ = seat_results([game(0, 0)] * 3 + [game(1, -1)] * 47, nature(), ["a", "b"])
+    assert (first.drawn.mean, first.drawn.count) == (0.06, 50)
+    # Clopper and Pearson's for 3 of 50, and the rule of three for none of 50.
+    assert (first.drawn.low, first.drawn.high) == (pytest.approx(0.01255, abs=1e-5), pytest.approx(0.16548, abs=1e-5))
+    assert (first.lost.mean, first.lost.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 50)))
 
 
 def test_of_three_seats_the_highest_alone_wins_and_two_highest_draw():
@@ -75,6 +84,7 @@ def test_nobody_wins_where_there_is_nobody_to_win_against(changes):
     place = nature(**changes)
     result = seat_results([game(*[1.0] * place.seats)], place, ["a"] * place.seats)[0]
     assert (result.wins, result.draws, result.losses) == (None, None, None)
+    assert (result.won, result.drawn, result.lost) == (None, None, None)
     assert result.normalised.mean == 75.0
 
 
@@ -110,6 +120,7 @@ def test_games_that_money_or_time_cut_short_are_nobody_s_failure(error_type):
 def test_of_no_games_nothing_is_known():
     first, _ = seat_results([], nature(), ["a", "b"])
     assert (first.games, first.mean_return, first.normalised, first.valid) == (0, None, None, None)
+    assert (first.wins, first.won) == (0, None)
 
 
 def test_too_few_names_for_the_seats_are_refused():
@@ -129,6 +140,17 @@ def test_over_all_seats_the_luck_of_the_cards_cancels_out():
     assert worse.mean_return.mean == -better.mean_return.mean
 
 
+def test_over_all_seats_games_with_the_same_cards_are_one_draw_and_not_two():
+    there = [game(0, 0)] * 10 + [game(1, -1)] * 30
+    back = [game(0, 0)] * 10 + [game(-1, 1)] * 15 + [game(1, -1)] * 15
+    first, _ = results_over_seats([(("a", "b"), there), (("b", "a"), back)], nature())
+    assert (first.draws, first.games) == (20, 80)
+    assert (first.drawn.mean, first.drawn.count) == (0.25, 40)
+    assert first.drawn == seat_results(there, nature(), ["a", "b"])[0].drawn
+    assert (first.won.mean, first.lost.mean) == (0.5625, 0.1875)
+    assert first.won.low < 0.5625 < first.won.high
+
+
 def test_where_nothing_is_dealt_every_game_is_a_value():
     seatings = [(("a", "b"), [game(1, -1)] * 4), (("b", "a"), [game(-1, 1)] * 4)]
     first, _ = results_over_seats(seatings, nature(deterministic=True))
@@ -145,7 +167,7 @@ def test_a_deal_that_did_not_end_at_every_seating_does_not_count_to_the_return()
 
 def test_a_seating_that_was_not_come_to_leaves_the_counts_of_the_other():
     first, _ = results_over_seats([(("a", "b"), [game(1, -1)]), (("b", "a"), [])], nature())
-    assert (first.games, first.wins, first.mean_return) == (1, 1, None)
+    assert (first.games, first.wins, first.mean_return, first.won) == (1, 1, None, None)
 
 
 def test_an_episode_tells_returns_moves_violations_and_tokens_by_seat():
