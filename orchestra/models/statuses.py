@@ -7,6 +7,8 @@
 | 408, 499, 500, 502, 504, other 5xx | may have: the server may still be at work | 408, 500, 502, 504 |
 | 200, then cut, or not what was agreed | may have | yes |
 
+A refusal whose words are about length is a `TooLong`, as an embedded model's: whoever plays with it has said too much.
+
 What was not served is given back to the ledger; what may have been stays booked at its reservation.
 """
 
@@ -14,7 +16,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from orchestra.errors import ModelError
+from orchestra.errors import ModelError, TooLong
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP answers after which the same call may succeed."""
@@ -40,9 +42,24 @@ ADVICE = {
 _CREDIT = ("insufficient_quota", "exceeded your current quota")
 """Words by which a 429 says that waiting will not help."""
 
+LENGTH_STATUS = frozenset({400, 413, 422})
+"""HTTP answers by which a server refuses a prompt for its length, among other reasons: its words tell which."""
+
+_LENGTH = (
+    "maximum context length",  # vLLM, OpenAI and whoever answers like it
+    "longer than the maximum model length",  # vLLM's engine
+    "exceeds the available context size",  # llama.cpp
+    "`inputs` tokens + `max_new_tokens` must be",  # text-generation-inference
+    "prompt is too long",  # Anthropic
+    "exceeds the maximum number of tokens allowed",  # Gemini
+)
+"""Words by which servers say that prompt and reply do not fit into a model's context, in small letters."""
+_LENGTH_KIND = "ContextWindowExceededError"
+"""What LiteLLM calls it, which knows the words of more providers."""
+
 
 def status_error(name: str, status: int, said: str, *, kind: str = "", headers: Any = None) -> ModelError:
-    """The error of the model `name` whose server answered `status`.
+    """The error of the model `name` whose server answered `status`; a `TooLong` where it refused for length.
 
     Args:
         name: of the model.
@@ -52,9 +69,12 @@ def status_error(name: str, status: int, said: str, *, kind: str = "", headers: 
         headers: of the answer, with a `get`.
     """
     is_spent = any(words in said for words in _CREDIT)
+    is_long = status in LENGTH_STATUS and (kind == _LENGTH_KIND or any(words in said.lower() for words in _LENGTH))
     advice = "the account's credit is used up" if is_spent else ADVICE.get(status, "the server failed")
+    if is_long:
+        advice = "prompt and reply do not fit into its context; shorten the prompt or lower max_tokens"
     what = f"{kind}, HTTP {status}" if kind else f"HTTP {status}"
-    return ModelError(
+    return (TooLong if is_long else ModelError)(
         f"{name} failed ({what}): {' '.join(said.split())[:300]}; {advice}",
         retryable=status in RETRYABLE_STATUS and not is_spent,
         retry_after_seconds=asked_wait_seconds(headers),

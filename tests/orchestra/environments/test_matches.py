@@ -1,5 +1,6 @@
 """Matches: who sits where, what is counted, and what a resumed one asks for again."""
 
+import json
 import re
 from dataclasses import replace
 from math import inf, nan
@@ -202,6 +203,25 @@ def bets_or_passes(record):
     """A move that depends on the card alone."""
     card = re.search(r"[Yy]our (?:own )?card is (\w)", record.body["messages"][-1]["content"])
     return Answer(text="<answer><BET></answer>" if card and card[1] == "K" else "<answer><PASS></answer>")
+
+
+async def test_a_transcript_that_a_server_refuses_for_its_length_is_a_violation_and_no_failure(desk):
+    async with FaultyServer(hears_one_message) as server:
+        played = await kuhn(f"vllm/loopback@{server.url.removesuffix('/v1')}?token_ids=false", games=3)
+    first, second = played.results
+    assert (first.mean_return.mean, second.mean_return.mean) == (-2.0, 0.0)
+    assert (first.valid.mean, second.valid.mean, played.failed) == (0.5, 1.0, ())
+
+
+def hears_one_message(record):
+    """The first seat passes, the second bets, and what the first is told then is too long."""
+    if len(record.body["messages"]) > 2:
+        said = (
+            "This model's maximum context length is 64 tokens. However, your prompt contains at least 65 input tokens"
+        )
+        return Answer(status=400, body=json.dumps({"error": {"message": said, "type": "BadRequestError"}}))
+    second = "Player 0 chose PASS" in record.body["messages"][1]["content"]
+    return Answer(text=f"<answer><{'BET' if second else 'PASS'}></answer>")
 
 
 @pytest.mark.parametrize(

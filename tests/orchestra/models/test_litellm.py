@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import json
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ if find_spec("litellm") is None:  # importing it here would let it download its 
     pytest.skip("needs the extra: providers", allow_module_level=True)
 
 from graphs import Sampling
-from orchestra.errors import InputError, ModelError
+from orchestra.errors import InputError, ModelError, TooLong
 from orchestra.ledger import Price
 from orchestra.models.litellm import open_litellm
 from orchestra.models.litellm_prices import listed_price
@@ -166,6 +167,22 @@ async def test_a_failed_call_is_sent_once_and_says_whether_to_try_again_and_whet
             await completion(model)
     assert (caught.value.retryable, caught.value.served) == (retryable, served)
     assert len(server.served) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 2048 tokens. However, your prompt contains 2060 input tokens",
+        "The decoder prompt (length 2060) is longer than the maximum model length of 2048.",  # LiteLLM knows it not
+        "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.",
+    ],
+)
+async def test_a_server_that_refuses_for_length_finds_the_prompt_too_long(said):
+    body = json.dumps({"error": {"message": said, "type": "BadRequestError", "param": None, "code": 400}})
+    async with serving(Answer(status=400, body=body)) as (_, model):
+        with pytest.raises(TooLong, match="lower max_tokens") as caught:
+            await completion(model)
+    assert (caught.value.retryable, caught.value.served) == (False, False)
 
 
 @pytest.mark.parametrize("answer", [Answer(body="<html>not JSON"), Answer(body='{"cut": '), Answer(hang_up_after=2)])
