@@ -3,10 +3,14 @@ import itertools
 import pytest
 
 from graphs import Sampling
+from orchestra.environments import Nature, play, player
+from orchestra.environments.protocol import Outcome
 from orchestra.errors import ModelError
+from orchestra.execution import Runtime, Settings
 from orchestra.models.local.opening import _OPEN
 from orchestra.models.protocol import Message, Request
 from orchestra.testing import check_model
+from orchestra.traces.store import Store
 
 
 def said(reply):
@@ -47,6 +51,56 @@ async def test_the_keys_and_values_of_a_growing_transcript_are_reused(asking, ti
         known = len(before.prompt_token_ids) + len(before.token_ids) - 1
         assert after.usage.cached_input_tokens >= known
         assert after.usage.cached_input_tokens < after.usage.input_tokens
+
+
+class Talk:
+    """A game of two seats and six moves in which everything is a move: a model of random numbers can play it."""
+
+    nature = Nature(
+        name="talk", seats=2, low=0.0, high=1.0, zero_sum=False, cooperative=False, deterministic=True, steps=6
+    )
+    role = "rules of the game"
+
+    def begin(self, seed):
+        return Talking()
+
+
+class Talking:
+    returns = (0.0, 0.0)
+
+    def __init__(self):
+        self.moves = 0
+
+    @property
+    def to_move(self):
+        return None if self.moves == Talk.nature.steps else self.moves % 2
+
+    def opening(self, seat):
+        return f"you are {seat}"
+
+    def observation(self, seat):
+        return f"move {self.moves}"
+
+    def state_key(self, seat):
+        return f"{seat}/{self.moves}"
+
+    def reply(self, text, tokens=None):
+        self.moves += 1
+        return Outcome(action=text or "", rewards=(0.0, 0.0))
+
+
+async def test_in_self_play_each_seat_of_each_game_reads_only_what_is_new_to_it(tiny, tmp_path):
+    model, place = tiny(), Talk()
+    with Store.open(tmp_path / "s.sqlite") as store:
+        settings = Settings(model=model.name, use_cache=False)
+        async with Runtime.opened("play", store=store, settings=settings, models={model.name: model}) as runtime:
+            seats = [player(place, sampling=Sampling(max_tokens=9, temperature=2.0))] * 2
+            episodes = [episode async for episode in play(runtime, place, seats, range(3))]
+    transcripts = [transcript for episode in episodes for transcript in episode.transcripts]
+    assert [len(transcript.turns) for transcript in transcripts] == [3] * 6
+    for before, after in (pair for transcript in transcripts for pair in itertools.pairwise(transcript.turns)):
+        known = len(before.prompt_token_ids) + len(before.reply_token_ids) - 1
+        assert known <= after.usage.cached_input_tokens < after.usage.input_tokens
 
 
 async def test_reuse_changes_nothing(asking, tiny):
