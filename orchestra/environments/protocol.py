@@ -92,7 +92,8 @@ class Table(Protocol):
 
         Args:
             text: what it said; `None` means nothing, which is no move.
-            tokens: how many tokens that took, for rewards that depend on length; `None` means not known.
+            tokens: how many tokens that took, for rewards that depend on length: those of all members of a team;
+                `None` means not known.
         """
         ...
 

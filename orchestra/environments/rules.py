@@ -7,7 +7,9 @@ Source:
     nobody else gains by it. So does whoever lets its transcript outgrow the model's context, by its last own move.
     Deviation: `thinking=False` asks for the answer alone, for models that cannot think in writing. The paper prints a
     bonus for short replies where the code has a penalty for long ones: `length="released"` is the code,
-    `length="paper"` the print. Scaling of a game's rewards is a setting (`scale`), as paper and code differ on it.
+    `length="paper"` the print. Where several agents hold a seat together, which MARSHAL has not, the tokens of all of
+    them count: talk among them is not free. Scaling of a game's rewards is a setting (`scale`), as paper and code
+    differ on it.
 """
 
 import math
@@ -48,7 +50,8 @@ class Rules:
     violation: float = 10.0
     """Lost besides the stake by a reply that is no move."""
     length: Literal["released", "paper", "none"] = "released"
-    """The term for the length of a reply."""
+    """The term for the length of a reply: of every token that the team at the seat wrote for the move, by whichever of
+    its members, tool calls and what nobody else hears included. A plain player's is its reply alone."""
     scale: float = 1.0
     """Of the game's own rewards."""
 
