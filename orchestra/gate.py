@@ -1,10 +1,11 @@
-"""The publish gate: what a server computes with an adapter is what its trainer computed.
+"""The publish gate: what goes through it, and that what a server computes with it is what its trainer computed.
 
 An export without rank or alpha, another base, an adapter that was never trained: each shows in the log-probabilities of
-a probe, a text that both compute. Trainers and servers ask here, so that one rule decides.
+a probe, a text that both compute. Trainers and servers ask here, so that one rule decides; neither knows the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from orchestra.errors import OrchestraError
 
@@ -14,6 +15,49 @@ NOTICEABLE_NATS = 0.02
 """An adapter that makes this mean difference over the base must make it on the server too."""
 ROUNDING_NATS = 0.05
 """A mean difference up to this may be rounding alone; whether the adapter is there is then told from its direction."""
+
+
+class Weights(Protocol):
+    """One adapter in memory, as its trainer publishes it.
+
+    Two attributes may be missing: `folder`, where it lies as peft saves it, if that is not `None`; and `rslora`, which
+    is true where alpha is divided by the square root of the rank.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of the adapter, which is its agent's; without `@` and `+`."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Of these numbers, and of no others."""
+        ...
+
+    @property
+    def base(self) -> str:
+        """What the base model is opened by; `local/` may stand in front."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Of its matrices."""
+        ...
+
+    @property
+    def alpha(self) -> float:
+        """As peft has it: `B A x` is multiplied by alpha / rank."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """torch's, by peft's names: `base_model.model.<module>.lora_A.weight` and `lora_B.weight`."""
+        ...
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The probe: ids of a text whose log-probabilities are compared."""
+        ...
 
 
 class NotPublished(OrchestraError, ValueError):

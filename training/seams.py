@@ -2,17 +2,15 @@
 
 Episodes come in through an `EpisodeSource` (entry points `orchestra.episode_sources`), new weights go out through a
 `Publisher` (`orchestra.publishers`), and what base weights are is known to a `Base` (`orchestra.bases`). All are typed
-by structure: whoever implements them imports nothing from here.
+by structure: whoever implements them imports nothing from here. What is published is `orchestra.gate.Weights`.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from orchestra.gate import Weights
 from orchestra.traces.episode import Episode, Message
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SOURCES, PUBLISHERS, BASES = "orchestra.episode_sources", "orchestra.publishers", "orchestra.bases"
 """Groups of entry points."""
@@ -34,51 +32,6 @@ class EpisodeSource(Protocol):
 
     async def close(self) -> None:
         """Free what it holds; calling it twice is harmless."""
-        ...
-
-
-@runtime_checkable
-class Weights(Protocol):
-    """One adapter as it is published."""
-
-    @property
-    def name(self) -> str:
-        """Of the agent, without `@` and `+`."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Of these numbers, and of no others."""
-        ...
-
-    @property
-    def base(self) -> str:
-        """What the base model is opened by."""
-        ...
-
-    @property
-    def rank(self) -> int:
-        """Of its matrices."""
-        ...
-
-    @property
-    def alpha(self) -> float:
-        """As peft has it: `B A x` is multiplied by alpha / rank."""
-        ...
-
-    @property
-    def tensors(self) -> "Mapping[str, Tensor]":
-        """By peft's names: `base_model.model.<module>.lora_A.weight` and `lora_B.weight`."""
-        ...
-
-    @property
-    def token_ids(self) -> tuple[int, ...]:
-        """The probe: ids whose log-probabilities are compared."""
-        ...
-
-    @property
-    def folder(self) -> Path | None:
-        """Where it lies as peft saves it; `None` means it was never written to disk."""
         ...
 
 

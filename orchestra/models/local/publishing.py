@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestra.gate import TOLERANCE_NATS, check
+from orchestra.gate import TOLERANCE_NATS, Weights, check
 from orchestra.models.adapters import scale_of, served_name
-from orchestra.models.live import Weights
 from orchestra.models.local import shelf
 from orchestra.models.local.model import Opened
 from orchestra.models.local.opening import Settings, shared_engine

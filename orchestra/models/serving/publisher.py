@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestra.errors import InputError
-from orchestra.gate import TOLERANCE_NATS, NotPublished, check, mean_difference
+from orchestra.gate import TOLERANCE_NATS, NotPublished, Weights, check, mean_difference
 from orchestra.models import adapters
-from orchestra.models.live import Weights
 from orchestra.models.serving.adapters import Adapters
 from orchestra.models.serving.probes import Probe
 from orchestra.models.serving.publishing import STALE, cached_logprobs, fresh_logprobs
