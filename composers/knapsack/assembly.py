@@ -16,6 +16,7 @@ from orchestra.agents.inventory import Component, Inventory
 from orchestra.benchmarks.tasks import Task
 from orchestra.errors import InputError
 from orchestra.models import adapters
+from orchestra.models.peft_files import Adapter
 
 OUTPUT = "answerer"
 """Id of the agent that speaks for an assembled team, unless a component has that name."""
@@ -145,7 +146,7 @@ def valued(inventory: Inventory) -> Inventory:
     return inventory.model_copy(update={"components": tuple(components)})
 
 
-def _meant(component: Component, inventory: Inventory) -> adapters.Adapter:
+def _meant(component: Component, inventory: Inventory) -> Adapter:
     """The adapter on this machine that an adapter component means.
 
     Raises:

@@ -12,7 +12,7 @@ from orchestra.cli.options import AsJson, Deterministic, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestra.models.adapters import Adapter
+    from orchestra.models.peft_files import Adapter
 
 models_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Bring, list and measure the models that run on this machine."

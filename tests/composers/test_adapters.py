@@ -24,6 +24,7 @@ from orchestra.execution import Settings, run
 from orchestra.models import adapters
 from orchestra.models.cards import Card, Measured
 from orchestra.models.local import open_local
+from orchestra.models.peft_files import CONFIG, TENSORS
 from orchestra.models.serving import safetensors
 
 CHATML = (
@@ -171,8 +172,8 @@ async def test_a_team_with_an_adapter_over_the_real_model_runs(tmp_path, monkeyp
         tensors[f"base_model.model.{name}.lora_A.weight"] = torch.full((2, inputs), 0.001).numpy()
         tensors[f"base_model.model.{name}.lora_B.weight"] = torch.full((outputs, 2), 0.001).numpy()
     place.mkdir()
-    safetensors.write(place / adapters.TENSORS, tensors)
-    (place / adapters.CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    safetensors.write(place / TENSORS, tensors)
+    (place / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
     critic = Component(name="critic", kind="adapter", description="Criticises", price_usd=1, path=str(place))
     found = adapters.found(str(place))
     assert found.served == "critic@1"

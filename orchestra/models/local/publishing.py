@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestra.gate import TOLERANCE_NATS, Weights, check
-from orchestra.models.adapters import scale_of, served_name
+from orchestra.models.adapters import served_name
 from orchestra.models.local import shelf
 from orchestra.models.local.model import Opened
 from orchestra.models.local.opening import Settings, shared_engine
+from orchestra.models.peft_files import scale_of
 
 
 class LocalPublisher:

@@ -21,10 +21,10 @@ from torch import Tensor
 from orchestra.errors import InputError, ModelError
 from orchestra.gate import TOLERANCE_NATS, check
 from orchestra.models import adapters, weights
-from orchestra.models.adapters import Adapter
 from orchestra.models.local.engine import Decoder, Engine
 from orchestra.models.local.lora import Layers, Lora, digest, watched
 from orchestra.models.local.packed import Part
+from orchestra.models.peft_files import TENSORS, Adapter, defects
 from orchestra.models.serving.probes import FILE, Probe
 from orchestra.plugins import closest
 
@@ -225,10 +225,10 @@ class Shelf:
                 f"adapter {adapter.served!r} was trained over {card.base!r} with the weights "
                 f"{card.base_sha256[:12]}…, and this base has {self._hashes[0][:12]}…; open it over its own base"
             )
-        broken = adapters.defects(adapter, None)
+        broken = defects(adapter, None)
         if broken:
             raise InputError(f"adapter {adapter.served!r} at {str(adapter.path)!r} cannot be used: {'; '.join(broken)}")
-        return self._layers.lora(adapter.served, load_file(adapter.path / adapters.TENSORS), adapter.scale)
+        return self._layers.lora(adapter.served, load_file(adapter.path / TENSORS), adapter.scale)
 
     def _probe_of(self, adapter: Adapter) -> Probe | None:
         """What its trainer left beside it; `None` when it left nothing."""

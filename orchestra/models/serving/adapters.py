@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestra.errors import InputError, ModelError, OrchestraError
-from orchestra.models.adapters import Adapter, defects, inspected, snapshot
+from orchestra.models.adapters import snapshot
+from orchestra.models.peft_files import Adapter, defects, inspected
 from orchestra.models.serving.record import found
 from orchestra.models.vllm_errors import refusal, said
 

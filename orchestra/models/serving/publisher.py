@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestra.errors import InputError
 from orchestra.gate import TOLERANCE_NATS, NotPublished, Weights, check, mean_difference
 from orchestra.models import adapters
+from orchestra.models.peft_files import Adapter
 from orchestra.models.serving.adapters import Adapters
 from orchestra.models.serving.probes import Probe
 from orchestra.models.serving.publishing import STALE, cached_logprobs, fresh_logprobs
@@ -92,14 +93,14 @@ class VllmPublisher:
             check(served, expected=expected, found=found, base=base, tolerance_nats=self._tolerance)
         return found
 
-    async def _retire(self, adapter: adapters.Adapter) -> None:
+    async def _retire(self, adapter: Adapter) -> None:
         self._published = [served for served in self._published if served != adapter.served] + [adapter.served]
         mine = [served for served in self._published if served.startswith(f"{adapter.name}@")]
         for served in mine[: max(0, len(mine) - 1 - self._keep)]:
             await self.withdraw(served)
 
 
-def _written(weights: Weights) -> adapters.Adapter:
+def _written(weights: Weights) -> Adapter:
     place = getattr(weights, "folder", None)
     if place is not None:
         adapter = adapters.snapshot(adapters.found(str(place)))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestra.errors import InputError
 from orchestra.models import adapters
 from orchestra.models.cards import Card, Measured, card_at
+from orchestra.models.peft_files import CONFIG, VERSION_DIGITS, defects
 from orchestra.models.serving import Probe, safetensors
 
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -29,7 +30,7 @@ def written(version="1", *, name="critic", filled=0.5, rank=2, alpha=4.0, rslora
 
 
 def older(adapter, seconds):
-    file = adapter.path / adapters.CONFIG
+    file = adapter.path / CONFIG
     os.utime(file, (file.stat().st_atime, file.stat().st_mtime - seconds))
 
 
@@ -46,7 +47,7 @@ def test_a_path_is_called_what_its_card_says_else_what_its_folder_is_called(cach
     assert adapters.found(str(tmp_path / "actor@7")).served == "actor@7"
     (tmp_path / "actor@7").rename(tmp_path / "actor")
     assert adapters.found(str(tmp_path / "actor")).name == "actor"
-    assert len(adapters.found(str(tmp_path / "actor")).version) == adapters.VERSION_DIGITS
+    assert len(adapters.found(str(tmp_path / "actor")).version) == VERSION_DIGITS
     Card(name="critic", version="step-40", base="tiny").write(tmp_path / "actor")
     assert adapters.found(str(tmp_path / "actor")).served == "critic@step-40"
 
@@ -128,7 +129,7 @@ def test_what_is_written_is_read_as_it_was_meant(cache):
     adapter = written(rslora=True)
     assert (adapter.rank, adapter.alpha, adapter.base, adapter.refusals) == (2, 4.0, "tiny", ())
     assert adapter.scale == pytest.approx(4 / 2**0.5)
-    assert adapters.defects(adapter, None) == ()
+    assert defects(adapter, None) == ()
 
 
 @given(st.dictionaries(st.text("abc.", min_size=1), st.lists(st.floats(width=32), max_size=9), max_size=4))
@@ -154,9 +155,9 @@ def test_tensors_are_read_as_they_were_written(tmp_path_factory, lists):
 )
 def test_more_than_plain_lora_is_a_defect_that_says_what_it_is(cache, config, words):
     adapter = written()
-    file = adapter.path / adapters.CONFIG
+    file = adapter.path / CONFIG
     file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
-    (defect,) = adapters.defects(adapters.found("critic"), None)
+    (defect,) = defects(adapters.found("critic"), None)
     assert words in defect
 
 

@@ -4,10 +4,10 @@ import resource
 import pytest
 
 from orchestra.errors import InputError
-from orchestra.models.adapters import defects, inspected
 from orchestra.models.cards import card_at
 from orchestra.models.local import open_local
 from orchestra.models.local.publishing import local_publisher
+from orchestra.models.peft_files import defects, inspected
 from orchestra.models.serving.probes import Probe
 from training.adapters import DiskFull, Lineage, NotPublished, publish, reloaded, save
 from training.adapters.files import NotAsSaved, read
