@@ -165,8 +165,7 @@ async def match(
     options = dict(options or {})
     place = opened(environment, options)
     check_draw([place], options)
-    check_range(place.nature)
-    _check(teams, games, both_seats, sampling)
+    _check(place.nature, teams, games, both_seats, sampling)
     held = seated(teams, place, sampling=sampling or usual_sampling(options), on_start=on_start)
     players = list({one.name: one for one in held if isinstance(one.team, AgentGraph)}.values())  # who holds all is one
     _check_exploit(exploit, place, players)
@@ -212,7 +211,8 @@ def usual_sampling(options: Mapping[str, Any]) -> Sampling:
     return Sampling(temperature=1.0, max_tokens=THINKING_TOKENS if options.get("thinking") is True else TOKENS)
 
 
-def _check(teams: Sequence[Given], games: int, both_seats: bool, sampling: Sampling | None) -> None:
+def _check(nature: Nature, teams: Sequence[Given], games: int, both_seats: bool, sampling: Sampling | None) -> None:
+    check_range(nature)
     if games < 1:
         raise InputError(f"a match has at least one game, got {games}")
     if both_seats and len(teams) == 1:
