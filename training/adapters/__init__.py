@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.adapters.files import Lineage, Saved, reloaded, save
+    from training.adapters.files import Lineage, NotAsSaved, Saved, reloaded, save
     from training.adapters.gate import NotPublished, publish
     from training.adapters.network import Adapted, LiveWeights, Shape, adapted
     from training.adapters.states import DiskFull, load_tensors, save_tensors
@@ -19,6 +19,7 @@ __all__ = [
     "DiskFull",
     "Lineage",
     "LiveWeights",
+    "NotAsSaved",
     "NotPublished",
     "Saved",
     "Shape",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "files": ("Lineage", "Saved", "reloaded", "save"),
+    "files": ("Lineage", "NotAsSaved", "Saved", "reloaded", "save"),
     "gate": ("NotPublished", "publish"),
     "network": ("Adapted", "LiveWeights", "Shape", "adapted"),
     "states": ("DiskFull", "load_tensors", "save_tensors"),

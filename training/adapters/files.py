@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from orchestra.errors import InputError, OrchestraError
 from training.adapters.network import Adapted, LiveWeights
 from training.adapters.states import load_tensors, save_tensors, write_bytes
@@ -74,29 +76,30 @@ def save(weights: LiveWeights, folder: Path, lineage: Lineage) -> Saved:
     return Saved(folder=folder, weights=replace(weights, folder=folder), card=card)
 
 
-def reloaded(saved: Saved, adapted: Adapted, *, tolerance_nats: float = 1e-4) -> None:
+def reloaded(saved: Saved | None, weights: LiveWeights, adapted: Adapted, *, tolerance_nats: float = 1e-4) -> None:
     """Read an adapter back, see that it is what was saved bit by bit, and that the network says the same with it.
 
+    Of several processes all must call it, as each takes part in the pass that scores the probe.
+
     Args:
-        saved: as `save` returned it.
-        adapted: the network it came from; the agent's matrices are replaced by those in the file.
+        saved: as `save` returned it; `None` in a process that saved nothing, which takes the numbers it has.
+        weights: what was saved.
+        adapted: the network they came from; the agent's matrices are replaced by those in the file.
         tolerance_nats: largest difference of a log-probability of the probe.
 
     Raises:
         NotAsSaved: it is not.
     """
-    weights = saved.weights
-    there = load_tensors(saved.folder / TENSORS)
-    wrong = [name for name in weights.tensors if name not in there or not there[name].equal(weights.tensors[name])]
-    if wrong or there.keys() != weights.tensors.keys():
-        raise NotAsSaved(f"{str(saved.folder)!r} does not hold what was saved, {(wrong or ['its names'])[0]!r} first")
+    there = weights.tensors if saved is None else _read_back(saved.folder, weights)
     adapted.fill(weights.name, there)
     again = adapted.logprobs(weights.name, weights.token_ids)
     gap = max(abs(a - b) for a, b in zip(again, weights.logprobs, strict=True))
     if gap > tolerance_nats:
+        where = "in memory" if saved is None else f"at {str(saved.folder)!r} read back"
         raise NotAsSaved(
-            f"with the adapter at {str(saved.folder)!r} read back, log-probabilities of its probe differ by up to "
-            f"{gap:.4f} nats from before it was saved"
+            f"with adapter {weights.served!r} {where}, log-probabilities of its probe differ by up to {gap:.4f} nats "
+            f"from before it was saved, and {tolerance_nats:g} are allowed; the checkpoint beside it is whole, go on "
+            "with --resume"
         )
 
 
@@ -126,6 +129,17 @@ def read(folder: Path, base_sha256: str = "", *, alpha: float | None = None) -> 
             f"this base has {base_sha256[:12]}…; train it over its own base"
         )
     return tensors, card
+
+
+def _read_back(folder: Path, weights: LiveWeights) -> dict[str, Tensor]:
+    there = load_tensors(folder / TENSORS)
+    wrong = [name for name in weights.tensors if name not in there or not there[name].equal(weights.tensors[name])]
+    if wrong or there.keys() != weights.tensors.keys():
+        raise NotAsSaved(
+            f"{str(folder / TENSORS)!r} does not hold what was saved, {(wrong or ['its names'])[0]!r} first; look "
+            "after the disk: the checkpoint holds the same numbers, and --resume saves the adapter again"
+        )
+    return there
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -80,6 +80,7 @@ async def train(
         InputError: something is wrong or missing; nothing was spent.
         training.trainers.update.NotFinite: a loss was not a number; the step before it is saved.
         training.adapters.DiskFull: there was no room for a checkpoint; earlier ones stay.
+        training.adapters.NotAsSaved: what was saved in the end is not what was trained; the last checkpoint stays.
     """
     if traces is not None:
         recipe = _from_traces(recipe, traces)

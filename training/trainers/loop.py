@@ -13,7 +13,7 @@ from torch import Tensor
 from orchestra.errors import BudgetError, CannotAfford, InputError
 from orchestra.ledger import usd
 from orchestra.traces.episode import Episode, Message
-from training.adapters import Lineage, LiveWeights, Saved, publish, save
+from training.adapters import Lineage, LiveWeights, Saved, publish, reloaded, save
 from training.losses.figures import COUNT
 from training.recipes import Recipe
 from training.samples.selection import first_of
@@ -80,6 +80,7 @@ class Loop:
         Raises:
             NotFinite: a loss was not a number; the step before is saved.
             training.adapters.DiskFull: there was no room for a checkpoint.
+            training.adapters.NotAsSaved: a file of an adapter does not hold what was trained.
             InputError: there is nothing to learn from.
         """
         self._resume()
@@ -372,6 +373,7 @@ class Loop:
             weights = self._weights(agent)
             if self.learner.processes.is_first:
                 adapters[agent] = self._saved(weights, self.shelf.folder / "adapters" / weights.served)
+            reloaded(adapters.get(agent), weights, self.learner.adapted)
         home = self.shelf.folder / "adapters"
         return Trained(
             run_id=self.run_id,

@@ -41,7 +41,7 @@ def test_what_was_saved_is_read_back_bit_by_bit_and_says_the_same(network, tmp_p
     made = network()
     saved = save(made.weights("player", PROBE), tmp_path / "out", Lineage())
     other = network(seed=3)
-    reloaded(saved, other)
+    reloaded(saved, saved.weights, other)
     assert other.weights("player", PROBE).version == saved.weights.version
 
 
@@ -50,8 +50,8 @@ def test_a_file_that_changed_is_noticed_when_it_is_read_back(network, tmp_path):
     saved = save(made.weights("player", PROBE), tmp_path / "out", Lineage())
     other = save(network(seed=3).weights("player", PROBE), tmp_path / "other", Lineage())
     (other.folder / "adapter_model.safetensors").replace(saved.folder / "adapter_model.safetensors")
-    with pytest.raises(NotAsSaved):
-        reloaded(saved, made)
+    with pytest.raises(NotAsSaved, match="--resume saves the adapter again"):
+        reloaded(saved, saved.weights, made)
 
 
 def test_another_adapter_is_never_written_over(network, tmp_path):

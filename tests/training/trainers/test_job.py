@@ -10,7 +10,7 @@ import torch
 from orchestra.errors import InputError
 from orchestra.ledger import Ledger
 from orchestra.traces.store import Store
-from training.adapters import DiskFull, NotPublished, load_tensors
+from training.adapters import DiskFull, NotAsSaved, NotPublished, load_tensors, save_tensors
 from training.recipes import Recipe
 from training.trainers.job import network_of, train
 from training.trainers.processes import Processes
@@ -292,6 +292,23 @@ async def test_a_full_disk_at_a_checkpoint_is_an_error_and_the_earlier_one_stays
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in (tmp_path / begun[0]).glob("*checkpoint*")] == ["checkpoint-000001"]
+
+
+async def test_an_adapter_that_its_disk_keeps_otherwise_ends_the_run_with_an_error(
+    words, recipe_of, tmp_path, monkeypatch
+):
+    def damaged(path, tensors):
+        save_tensors(path, {name: tensor + 1 for name, tensor in tensors.items()})
+
+    recipe, begun = recipe_of(steps={"count": 1, "episodes": 4}), []
+    chosen = {"store": tmp_path / "s.db", "folder": tmp_path, "source": words({"player": "red"})}
+    with monkeypatch.context() as disk:
+        disk.setattr("training.adapters.files.save_tensors", damaged)
+        with pytest.raises(NotAsSaved, match=r"adapter_model\.safetensors' does not hold what was saved"):
+            await train(recipe, on_run=begun.append, **chosen)
+    saved = (await train(recipe, resume=begun[0], **chosen)).adapters["player"]
+    there = load_tensors(saved.folder / "adapter_model.safetensors")
+    assert all(there[name].equal(tensor) for name, tensor in saved.weights.tensors.items())
 
 
 async def test_no_matching_episodes_is_an_input_error(recipe_of, doubles, tmp_path):
