@@ -37,9 +37,15 @@ class Lineage:
     episodes: tuple[str, ...] = ()
     episode_count: int = 0
     value: dict[str, Any] | None = None
-    """What it was measured to be worth: `what`, `mean`, `low`, `high`, `count`; `None` means it was not."""
+    """What it was measured to be worth: `what`, `mean`, `low`, `high`, `count`; `None` means it was not.
+
+    A training run says the mean reward of the seats where this agent's adapter spoke, in the last step that it did;
+    `None` where it spoke nowhere, as when all was recorded."""
     price_usd: str | None = None
-    """What having it in a team costs, such as what its training cost; `None` means not stated."""
+    """What having it in a team costs; `None` means not stated.
+
+    A training run says what calls and machine time cost, divided equally among its agents and rounded up: they were
+    trained in one job, nobody knows whose share was whose, and a team that hires them all pays for the run once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

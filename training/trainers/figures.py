@@ -2,11 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestra.traces.episode import Episode, Transcript
 from training.samples import Strand
+from training.samples.selection import Teaching
 
 VIOLATION = "violation"
 """Name of the fact that is written about a game in which a seat's last reply was no move; its value says which seat."""
@@ -29,8 +30,12 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     return {"mean": mean, "low": mean - half, "high": mean + half, "count": count}
 
 
-def rewards(episodes: Iterable[Episode]) -> dict[str, dict[str, float]]:
-    """Mean reward with its interval by `game/seat`; of seats where a model played."""
+Place = tuple[str, str, int]
+"""Run, episode and seat."""
+
+
+def rewards(episodes: Iterable[Episode], places: Container[Place] | None = None) -> dict[str, dict[str, float]]:
+    """Mean reward with its interval by `game/seat`; of seats where a model played, or of `places` alone."""
     found: dict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         playing = {transcript.seat for transcript in episode.transcripts if transcript.turns}
@@ -38,7 +43,9 @@ def rewards(episodes: Iterable[Episode]) -> dict[str, dict[str, float]]:
             value = seat.reward if seat.reward is not None else _turn_rewards(episode, seat.seat)
             if value is None:
                 value = episode.score
-            if value is not None and (seat.seat in playing or not playing):
+            place = (episode.run_id, episode.episode_id, seat.seat)
+            counts = seat.seat in playing or not playing if places is None else place in places
+            if value is not None and counts:
                 found[f"{episode.environment or 'task'}/{seat.seat}"].append(value)
     return {cell: interval(values) for cell, values in sorted(found.items())}
 
@@ -55,6 +62,28 @@ def pooled(cells: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
     mean = math.fsum(cell["mean"] * cell["count"] for cell in cells.values()) / count
     half = math.hypot(*((cell["high"] - cell["low"]) / 2 * cell["count"] / count for cell in cells.values()))
     return {"mean": mean, "low": mean - half, "high": mean + half, "count": count}
+
+
+def worth(episodes: Sequence[Episode], teaching: Teaching, served: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Mean reward with its interval by agent, of the seats where it spoke with the adapter in force.
+
+    A seat's reward is its team's: agents of one team have the same. An agent whose adapter spoke nowhere is missing:
+    what was recorded of others, or of older weights, says nothing of it.
+
+    Args:
+        episodes: of one step.
+        teaching: says whose a turn is.
+        served: agent -> `name@version` that these episodes were asked for with.
+    """
+    own: dict[str, set[Place]] = defaultdict(set)
+    for episode in episodes:
+        for transcript in episode.transcripts:
+            for turn in transcript.turns:
+                agent = teaching(episode, transcript, turn)
+                if agent is not None and turn.adapter and turn.adapter == served.get(agent):
+                    own[agent].add((episode.run_id, episode.episode_id, transcript.seat))
+    found = {agent: pooled(rewards(episodes, places)) for agent, places in own.items()}
+    return {agent: value for agent, value in found.items() if value is not None}
 
 
 def spoken(episodes: Sequence[Episode], strands: Sequence[Strand]) -> dict[str, float]:

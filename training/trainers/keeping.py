@@ -40,8 +40,8 @@ class Progress:
     seconds: dict[str, float] = field(default_factory=dict)
     warm_adapters: dict[str, str] = field(default_factory=dict)
     """Agent -> name and version of its adapter after the warm-up."""
-    value: dict[str, float] | None = None
-    """Reward of the last step's episodes, with its interval; `None` before the first."""
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Agent -> reward of its own seats in the last step that its adapter spoke in, with its interval."""
     probe: list[int] = field(default_factory=list)
     """Token ids whose log-probabilities publishers are asked for."""
 
@@ -108,8 +108,10 @@ class Shelf:
         if not found:
             return None
         try:
-            progress = Progress(**json.loads((found[-1] / STATE).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as cause:
+            state = json.loads((found[-1] / STATE).read_text(encoding="utf-8"))
+            state.pop("value", None)  # of all agents together, as it was kept once
+            progress = Progress(**state)
+        except (AttributeError, ValueError, TypeError) as cause:
             raise InputError(
                 f"checkpoint {str(found[-1])!r} is damaged ({cause}); remove it to go on from an earlier one"
             ) from cause

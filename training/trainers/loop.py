@@ -19,7 +19,7 @@ from training.recipes import Recipe
 from training.samples.selection import first_of
 from training.seams import Base, EpisodeSource, Publisher
 from training.trainers.books import Compute
-from training.trainers.figures import pooled, rewards, spoken
+from training.trainers.figures import rewards, spoken, worth
 from training.trainers.keeping import Progress, Shelf, credit_from_json, credit_to_json, random_restored
 from training.trainers.study import Lesson, imitated, lesson, teaching
 from training.trainers.tokens import Tokens
@@ -157,6 +157,7 @@ class Loop:
         else:
             state = credit_from_json(self.progress.credit)
             taught = lesson(episodes, self.recipe, packs=network.packs, state=state, seed=seed)
+            self.progress.values |= worth(episodes, first_of(teaching(self.recipe)), self.served)
         self._probe_with(taught)
         clock.lap("credit")
         if not any(study.learnt for study in taught.studies):
@@ -284,7 +285,6 @@ class Loop:
             progress.seen = [*progress.seen, *(name for name in ids if name in new)][:10_000]
             progress.seen_count += len(new)
             progress.credit = credit_to_json(taught.state)
-            progress.value = pooled(rewards(episodes)) or progress.value
         for reason, count in taught.skipped.items():
             progress.skipped[reason] = progress.skipped.get(reason, 0) + count
         for what, seconds in clock.spent.items():
@@ -357,13 +357,14 @@ class Loop:
             self.shelf.save(self.progress, adapters, optimiser)
 
     def _saved(self, weights: LiveWeights, folder: Path) -> Saved:
-        value = self.progress.value
+        value = self.progress.values.get(weights.name)
+        spent, agents = 0 if self.compute is None else self.compute.ledger.spent, len(self.learner.adapted.agents)
         lineage = replace(
             self.lineage,
             episodes=tuple(self.progress.seen),
             episode_count=self.progress.seen_count,
-            value=None if value is None else {"what": "reward in its last step of training", **value},
-            price_usd=None if self.compute is None else str(usd(self.compute.ledger.spent)),
+            value=None if value is None else {"what": "reward at its seats in its last step of training", **value},
+            price_usd=None if self.compute is None else str(usd(-(-spent // agents))),
         )
         return save(weights, folder, lineage)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from orchestra.errors import InputError
 from orchestra.traces.episode import Episode, Score, Seat, Transcript, Turn
 from training.trainers.curves import draw
-from training.trainers.figures import flat, interval, pooled, rewards, spoken
+from training.trainers.figures import flat, interval, pooled, rewards, spoken, worth
 from training.trainers.shown import cells, line, watched
 
 
@@ -30,8 +30,8 @@ def step(number=1, phase="train", **more):
     }
 
 
-def game(*, broke=(), rewards=(1.0, -1.0), moves=2):
-    """Two seats with `moves` turns each; those of `broke` ended it with a reply that was no move."""
+def game(*, broke=(), rewards=(1.0, -1.0), moves=2, worn=(None, None)):
+    """Two seats with `moves` turns each, under adapters; those of `broke` ended it with a reply that was no move."""
     turn = {"messages": (), "reply": "x", "started_ns": 0, "latency_seconds": 0.0}
     return Episode(
         episode_id="e",
@@ -40,7 +40,9 @@ def game(*, broke=(), rewards=(1.0, -1.0), moves=2):
         seats=tuple(Seat(seat=at, reward=reward) for at, reward in enumerate(rewards)),
         transcripts=tuple(
             Transcript(
-                seat=at, node="player", turns=tuple(Turn(span_id=f"{at}{n}", step=n, **turn) for n in range(moves))
+                seat=at,
+                node="player",
+                turns=tuple(Turn(span_id=f"{at}{n}", step=n, adapter=worn[at], **turn) for n in range(moves)),
             )
             for at in range(2)
         ),
@@ -67,6 +69,19 @@ def test_pooling_weighs_every_episode_alike():
     assert together["count"] == 8
     assert together["low"] < 1.75 < together["high"]
     assert pooled({}) is None
+
+
+def test_an_adapter_is_worth_what_came_of_the_seats_where_it_spoke():
+    def teaching(episode, transcript, turn):
+        return (turn.adapter or "").partition("@")[0] or None
+
+    served = {"a": "a@2", "b": "b@1"}
+    past = game(worn=("a@2", "a@1"), rewards=(3.0, -7.0)).model_copy(update={"episode_id": "past"})
+    games = [game(worn=("a@2", "b@1")), past]
+    found = worth(games, teaching, served)
+    assert (found["a"]["mean"], found["a"]["count"]) == (2.0, 2)
+    assert (found["b"]["mean"], found["b"]["count"]) == (-1.0, 1)
+    assert worth([game()], teaching, served) == {}, "the base spoke"
 
 
 def test_a_row_shows_what_was_measured_and_a_dash_for_what_was_not():

@@ -91,6 +91,7 @@ async def test_recorded_episodes_teach_an_adapter_whose_card_names_them(trained,
     assert done.curve[0]["mismatch"] < 1e-4  # the base sampled them, and the first step is the base's
     assert done.curve[0]["strands"] == 2 * done.curve[0]["episodes"] == 16  # both nodes: every turn of a model
     assert done.curve[0]["adapters"] == {}  # nothing is published
+    assert card["value"] is None  # others earned what was recorded
 
 
 @pytest.mark.parametrize("loss", ["advantage-weighted", "clipped", "imitation", "rejection-sampling"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from orchestra.errors import InputError
-from orchestra.ledger import Ledger
+from orchestra.ledger import Ledger, nano
 from orchestra.traces.store import Store
 from training.adapters import DiskFull, NotAsSaved, NotPublished, load_tensors, save_tensors
 from training.recipes import Recipe
@@ -41,6 +41,10 @@ async def test_two_adapters_change_beside_frozen_and_api_members(words, recipe_o
         assert saved.weights.version not in done.warmed[agent].name, agent
     assert {tuple(sorted(adapters)) for adapters, _, _ in game.asked} == {("alice", "bob")}
     assert len({adapters["alice"] for adapters, _, _ in game.asked}) == 3  # new weights for every step
+    for seat, saved in enumerate(done.adapters.values()):  # each is worth what came of its own seat
+        earned = done.curve[-1]["reward"][f"words/{seat}"]
+        assert saved.card["value"] == {"what": "reward at its seats in its last step of training", **earned}
+        assert nano(saved.card["price_usd"]) == -(-done.spent_nano // 2)
 
 
 def test_only_the_active_adapter_changes_and_the_base_stays_bit_by_bit(recipe_of, base_of, study_of):

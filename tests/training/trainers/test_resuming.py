@@ -166,6 +166,14 @@ async def test_a_finished_run_that_is_resumed_changes_nothing(recorded, doubles)
     recipe, folder, episodes = recorded
     chosen = {"store": folder / "w.db", "folder": folder}
     done = await train(recipe, source=doubles["Recorded"](episodes), **chosen)
+    _kept_by_an_earlier_version(done.folder / "checkpoint-000008" / "state.json")
     again = await train(recipe, source=doubles["Recorded"](episodes), resume=done.run_id, **chosen)
     assert again.curve == done.curve
     assert again.adapters["player"].weights.version == done.adapters["player"].weights.version
+
+
+def _kept_by_an_earlier_version(path):
+    """With one value for all agents together."""
+    state = json.loads(path.read_text())
+    del state["values"]
+    path.write_text(json.dumps({**state, "value": {"mean": 1.0, "low": 0.5, "high": 1.5, "count": 4}}))
