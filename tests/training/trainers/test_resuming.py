@@ -102,6 +102,11 @@ async def recorded(words, recipe_of, tmp_path):
     return recipe, tmp_path, varied
 
 
+def _worth(transcript, reward):
+    turns = tuple(turn.model_copy(update={"reward": reward}) for turn in transcript.turns)
+    return transcript.model_copy(update={"turns": turns})
+
+
 def _valued(transcript, at):
     turns = tuple(turn.model_copy(update={"reward": float((at + k) % 3)}) for k, turn in enumerate(transcript.turns))
     return transcript.model_copy(update={"turns": turns})
@@ -196,6 +201,33 @@ def paid(store, run_id, begins):
     entries = (line.entry for line in store.ledger_entries(run_id))
     books.replay(entry for entry in entries if entry.ledger.startswith(begins))
     return books.spent
+
+
+async def test_running_means_go_on_from_step_to_step_and_over_a_resumption(words, recipe_of, doubles, tmp_path):
+    game = words({"player": "green"})
+    alike = [
+        episode.model_copy(update={"transcripts": tuple(_worth(t, 1.0) for t in episode.transcripts)})
+        for episode in await game.episodes({}, 4, 1)
+    ]
+    await game.close()
+    recipe = recipe_of(
+        steps={"count": 3, "episodes": 4}, credit={"estimator": "spiral"}, learns={"seats": [0]}, publish={"name": ""}
+    )
+    chosen = {"store": tmp_path / "s.db", "folder": tmp_path, "source": doubles["Recorded"](alike)}
+    begun = []
+
+    def stop(figures):
+        if figures["step"] == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        await train(recipe, on_run=begun.append, teller=stop, **chosen)
+    done = await train(recipe, resume=begun[0], **chosen)
+    assert means(done) == {("words", 0): pytest.approx(2 * (1 - 0.95 ** (3 * 4)))}  # two turns, each worth 1
+
+
+class Stopped(Exception):
+    """In place of a kill."""
 
 
 async def test_a_run_is_not_resumed_with_another_recipe(recorded, doubles):
