@@ -1,5 +1,6 @@
 """What training costs: calls are paid as they are made, and this machine's time by the hour."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -23,6 +24,8 @@ class Compute:
     ledger: Ledger
     usd_per_hour: Decimal
     last_seconds: float = FIRST_GUESS_SECONDS
+    commit: Callable[[], Awaitable[None]] | None = None
+    """Returns when everything booked so far is in the store; `None` where no store keeps it."""
 
     def nano(self, seconds: float) -> int:
         """What `seconds` cost, rounded up to a whole nano-USD."""
@@ -47,6 +50,15 @@ class Compute:
         booked = self.ledger.reserve_now(wanted, what)
         assert booked is not None, "calls are settled before a step is paid for, so nothing is in the way"
         return booked
+
+    async def kept(self) -> None:
+        """See to it that a kill from now on loses nothing that was booked: an update lets no store write until its end.
+
+        Raises:
+            orchestra.traces.store.StoreFailed: it could not be written.
+        """
+        if self.commit is not None:
+            await self.commit()
 
     def pay(self, reserved: Reservation, what: str, seconds: float) -> None:
         """Pay for a step that took `seconds`, as far as there is money: the cap is a promise, a second more is not."""

@@ -162,7 +162,7 @@ async def _begun(
                 source=played,
                 demonstrations=warm,
                 publisher=published,
-                compute=Compute(ledger, recipe.machine_usd_per_hour),
+                compute=Compute(ledger, recipe.machine_usd_per_hour, commit=store.flush),
                 lineage=Lineage(base_sha256=base.sha256, recipe=recipe.name, runs=(run_id,)),
             )
             await store.flush()

@@ -103,6 +103,8 @@ class Loop:
         episodes = await self._episodes(phase, seed)
         clock.lap("play")
         with self._paid(f"{phase} step {number}"):
+            if self.compute is not None:
+                await self.compute.kept()
             figures, taught = self._learn(phase, episodes, seed, clock)
             figures |= await self._publish_after(phase, number)
             clock.lap("publish")

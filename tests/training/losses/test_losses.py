@@ -38,13 +38,17 @@ def asked(tokens, **more):
     )
 
 
-def plain_clipped(tokens, low, high, dual, kl, entropy):
+def plain_clipped(tokens, low, high, dual, kl, entropy, cap=None, old=()):
     total = 0.0
-    for now, sampled, reference, advantage, weight, nats in tokens:
+    for at, (now, sampled, reference, advantage, weight, nats) in enumerate(tokens):
         ratio = math.exp(now - sampled)
+        if cap is not None:
+            ratio, counts = math.exp(now - old[at]), min(math.exp(old[at] - sampled), cap)
         objective = min(ratio * advantage, min(max(ratio, 1 - low), 1 + high) * advantage)
         if advantage < 0:
             objective = max(objective, dual * advantage)
+        if cap is not None:
+            objective *= counts
         distance = math.exp(reference - now) - (reference - now) - 1
         total += weight * (-objective + kl * distance - entropy * nats)
     return total
@@ -57,6 +61,17 @@ def test_the_clipped_loss_equals_plain_python(tokens, low, high, kl):
     assert loss.value.item() == pytest.approx(
         plain_clipped(tokens, low, high, 1 + 2 * high, kl, 0.3), rel=1e-9, abs=1e-9
     )
+
+
+@given(st.lists(st.tuples(token, finite), min_size=1, max_size=12), st.floats(0.5, 4))
+def test_the_clipped_loss_with_a_cap_equals_plain_python(pairs, cap):
+    tokens, old = zip(*pairs, strict=True)
+    scored, figures = asked(tokens, old_N=torch.tensor(old, dtype=torch.float64))
+    loss = clipped(scored, figures, cap=cap, kl=0.2, entropy=0.3)
+    expected = plain_clipped(tokens, 0.2, 0.2, 1.4, 0.2, 0.3, cap, old)
+    assert loss.value.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    capped = sum(math.exp(before - token[1]) >= cap for token, before in zip(tokens, old, strict=True))
+    assert merged([loss.metrics])["capped"] == pytest.approx(capped / len(tokens))
 
 
 @given(st.lists(token, min_size=1, max_size=12))
@@ -99,6 +114,21 @@ def test_a_distance_that_is_only_measured_changes_nothing_even_where_it_is_infin
     assert loss.value.item() == clipped(scored, without).value.item()
     assert slope.isfinite().all()
     assert loss.metrics["kl"].item() == math.inf
+
+
+def test_the_gradient_of_a_capped_loss_agrees_with_finite_differences():
+    # Counted 0.5 times, 1.5 times, and twice where it would be thrice; ratios of 1.05, 0.5 and 3 beside each.
+    sampled = np.log([0.4, 0.4, 0.4, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1])
+    old = np.log([0.2, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3])
+    now = old + np.log([1.05, 0.5, 3.0] * 3)
+    tokens = np.stack([now, sampled, old - 0.1, [1, -1, -1] * 3, np.linspace(0.1, 1, 9), np.ones(9)], 1)
+    _, figures = asked(tokens, old_N=torch.from_numpy(old))
+
+    def value(logprobs, entropies):
+        return clipped(Scored(logprobs, entropies), figures, cap=2.0, kl=0.2, entropy=0.1).value
+
+    leaves = [torch.tensor(tokens[:, at], requires_grad=True) for at in (0, 5)]
+    assert torch.autograd.gradcheck(value, leaves)
 
 
 def test_ratios_outside_and_beyond_move_nothing():
@@ -178,6 +208,27 @@ def test_dpo_gives_the_published_values_where_a_pair_begins_to_be_ranked_right(d
     assert loss.value.item() == pytest.approx(expected, abs=5e-4)
     assert merged([loss.metrics])["ranked right total"] == 1
     assert dpo(scored, figures, pairs=[(0, 1)], gamma=0.0).value.item() == pytest.approx(math.log(2))
+
+
+def test_the_gradient_of_dpo_agrees_with_finite_differences_and_with_the_published_one():
+    rng = np.random.default_rng(6)
+    now, reference = (torch.from_numpy(rng.uniform(-3, 0, 7)) for _ in range(2))
+    strand_N, pairs = torch.tensor([0, 0, 1, 2, 2, 2, 3]), [(0, 1), (3, 2)]
+    figures = Terms(weights_N=torch.ones(7), sampled_N=now, strand_N=strand_N, reference_N=reference)
+
+    def value(logprobs):
+        return dpo(Scored(logprobs, torch.zeros(7)), figures, pairs=pairs, beta=0.4, gamma=0.7, count=3).value
+
+    now.requires_grad_(True)
+    assert torch.autograd.gradcheck(value, (now,))
+    (slopes,) = torch.autograd.grad(value(now), now)
+    sums = [[float(each[strand_N == at].sum()) for at in range(4)] for each in (now.detach(), reference)]
+    for better, worse in pairs:
+        ahead = (sums[0][better] - sums[0][worse]) - 0.7 * (sums[1][better] - sums[1][worse])
+        # Minus beta times the probability that the pair is ranked wrong, for each token of the preferred strand.
+        slope = 0.4 / (1 + math.exp(0.4 * ahead)) / 3
+        assert slopes[strand_N == better].tolist() == pytest.approx([-slope] * int((strand_N == better).sum()))
+        assert slopes[strand_N == worse].tolist() == pytest.approx([slope] * int((strand_N == worse).sum()))
 
 
 def test_dpo_of_two_batches_adds_up_to_that_of_one(family):

@@ -1,5 +1,6 @@
 import pytest
 
+from orchestra.environments.rules import Rules
 from orchestra.errors import InputError
 from training.recipes import Recipe, cautions, names, read
 
@@ -105,3 +106,67 @@ def test_every_recipe_that_comes_along_is_read_and_is_named_after_its_file(name)
     assert read(name).name == name
     assert read(name).about
     assert cautions(read(name)) == ()
+
+
+PAPER = {
+    "base.model": "local/Qwen/Qwen3-4B",
+    "base.dtype": "bfloat16",
+    "sources.0.settings.options": {"thinking": True},
+    "sources.0.settings.sampling": {"temperature": 0.6, "top_p": 0.99, "top_k": 100, "max_tokens": 4096},
+    "credit.estimator": "mars",
+    "credit.options": {},
+    "credit.aggregation": "turn-mean",
+    "credit.clip": None,
+    "loss.name": "clipped",
+    # The cap is ours.
+    "loss.options": {"epsilon_low": 0.2, "epsilon_high": 0.2, "dual": 1.4, "kl": 0.2, "cap": 2.0},
+    "optimiser.learning_rate": 1e-6,
+    "optimiser.warmup_updates": 10,
+    "optimiser.betas": (0.9, 0.95),
+    "optimiser.weight_decay": 0.05,
+    "steps.count": 200,
+    "steps.epochs": 1,
+    "steps.row_tokens": 32_768,
+    "steps.longest_tokens": None,
+    "warmup.steps": 0,
+    "checkpoints.every": 20,
+}
+GAMES = ("tic-tac-toe", "kuhn-poker", "mini-hanabi")
+
+
+@pytest.mark.parametrize(
+    ("name", "games", "transcripts"),
+    [("mars-generalist", GAMES, 384), *((f"mars-specialist-{game}", (game,), 128) for game in GAMES)],
+)
+def test_recipes_of_the_paper_hold_its_numbers(name, games, transcripts):
+    """Learning rate, lengths, sampling, loss, batch.
+
+    Source: MARSHAL, arXiv:2510.15414, section 3.2 (credit) and 4.1 (model), and its released code: the configurations
+        `agentic_val_multi_games_selfplay.yaml` and that of Tic-Tac-Toe (200 steps, saved every 20; 384 transcripts of
+        two players for the generalist and 128 for a specialist; 2 a device, 2 accumulated, 2 data-parallel ranks;
+        1e-6, 10 warm-up steps, weight decay 0.05, betas 0.9 and 0.95; 32,768 tokens, 4,096 of them new in a turn;
+        temperature 0.6, top-p 0.99, top-k 100), its worker (clip 0.2, dual clip 1.4, k3 times 0.20, entropy 0, one
+        epoch) and its environments (0.05 for a valid move, 0.1 for a draw, 10 besides the stake for a violation).
+    """
+    recipe = read(name)
+    assert {key: at(recipe, key) for key in PAPER} == PAPER
+    settings = recipe.sources[0].settings
+    assert settings["environments"] == list(games)
+    assert settings.get("opponent") is None
+    rules = Rules(**settings["options"])
+    assert (rules.format_bonus, rules.draw, rules.violation, rules.length) == (0.05, 0.1, 10.0, "released")
+    assert recipe.steps.episodes == transcripts / 2
+    assert recipe.steps.updates == transcripts / (2 * 2 * 2)
+    assert recipe.steps.episodes % len(games) == 0
+    assert settings["concurrency"] >= recipe.steps.episodes
+
+
+def at(recipe, key):
+    """What a recipe says at a key such as `sources.0.settings`."""
+    place = recipe
+    for part in key.split("."):
+        if isinstance(place, tuple):
+            place = place[int(part)]
+        else:
+            place = place[part] if isinstance(place, dict) else getattr(place, part)
+    return place

@@ -1,7 +1,11 @@
 """A game small enough to be learnt in seconds, played on the embedded engine, and a model made for it."""
 
 import asyncio
+import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,76 @@ from training.trainers.update import Learner
 WORDS = ("red", "blue", "green")
 ASKED = "Say one of red, blue, green."
 
+FORKS = """
+import gc, json, os, signal, sys, time, traceback
+
+import accelerate, peft, torch.distributed.fsdp
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
+import orchestra.environments.sources, orchestra.models.local, training.trainers.demonstrations, training.trainers.job
+
+def carried_out(program, words, said, environment):
+    os.environ.clear()
+    os.environ.update(environment)
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(file, number)
+    sys.argv = ["-c", *words]
+    try:
+        exec(compile(program, "-c", "exec"), {"__name__": "__main__"})
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+def code_of(child, seconds):
+    deadline = time.monotonic() + seconds
+    while (found := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(found[1])
+
+gc.freeze()
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "child" in asked:
+        print(code_of(**asked), flush=True)
+        continue
+    child = os.fork()
+    if child == 0:
+        carried_out(**asked)
+    print(child, flush=True)
+"""
+"""Imports everything once, and forks a process for each program: the imports take longer than what is tested."""
+
+
+class Forks:
+    """Starts programs as processes of their own, and tells how they ended."""
+
+    def __init__(self):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def start(self, program, *words, said, **environment):
+        """The id of a process that carries out `program`; what it says goes to the file `said`."""
+        given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        return self._asked(program=program, words=[str(word) for word in words], said=str(said), environment=given)
+
+    def ended(self, child, seconds=150):
+        """How it ended, a signal as a negative number; it is killed when it takes longer."""
+        return self._asked(child=child, seconds=seconds)
+
+    def close(self):
+        with self._process:
+            self._process.stdin.close()
+
+    def _asked(self, **asked):
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
 
 class Words:
     """Each seat says two words; `liked[agent]` is worth one, any other of the three nothing, all else minus one.
@@ -30,9 +104,9 @@ class Words:
     Turns are one growing transcript. Agents sit in the order of `agents`; a name that is not trained plays the base.
     """
 
-    def __init__(self, base, agents, liked, *, turns=2, max_tokens=3):
+    def __init__(self, base, agents, liked, *, turns=2, max_tokens=3, top_p=1.0):
         self.base, self.agents, self.liked, self.turns = base, agents, liked, turns
-        self.max_tokens = max_tokens
+        self.sampling = Sampling(temperature=1.0, max_tokens=max_tokens, top_p=top_p)
         self.fixed = {}
         self.asked = []
         self.model = None
@@ -66,8 +140,7 @@ class Words:
     async def _turns(self, adapter, seed):
         sent, kept, turns = [Sent(role="user", content=ASKED)], [Message(role="user", content=ASKED)], []
         for turn in range(self.turns):
-            sampling = Sampling(temperature=1.0, max_tokens=self.max_tokens)
-            request = Request(messages=tuple(sent), sampling=sampling, seed=seed + turn * 13, adapter=adapter)
+            request = Request(messages=tuple(sent), sampling=self.sampling, seed=seed + turn * 13, adapter=adapter)
             answer = [event async for event in self.model.stream(request)][-1]
             assert isinstance(answer, Completion)
             turns.append(said(answer, tuple(kept), turn))
@@ -165,6 +238,14 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Where processes of their own come from."""
+    made = Forks()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -296,6 +296,75 @@ def ending_of(file, run_id=None):
     return one.state, one.error
 
 
+def test_what_was_exported_and_imported_teaches_the_same(command, traces, tmp_path):
+    run_id, file, other = traces[1]["scored"], tmp_path / "run.jsonl", tmp_path / "other.db"
+    assert (
+        execute(["traces", "export", run_id, "--format", "jsonl", "--out", str(file), "--store", str(traces[0])]) == 0
+    )
+    assert execute(["traces", "import", str(file), "--store", str(other)]) == 0
+    versions = []
+    for store in (traces[0], other):
+        code, said = command("--from-traces", "--run", run_id, "--json", store=store)
+        assert code == 0, said.err
+        versions.append(json.loads(said.out)["adapters"]["player"]["served"])
+    assert versions[0] == versions[1]
+
+
+def proxied(store, name, base):
+    """Lets `store` know what a proxy would have kept of an application's calls, had they been of `base`."""
+    kept = json.loads((FOREIGN / f"{name}-calls.json").read_text(encoding="utf-8"))
+    for value in kept["blobs"].values():
+        store.blob(value)
+    for answer, entry in kept["calls"].items():
+        said = [
+            [token for text in texts(kept["blobs"][entry["attributes"][which]]) for token in base.reply_ids(text)[:-1]]
+            for which in (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES)
+        ]
+        ids = {"prompt": said[0], "reply": said[1], "logprobs": [-3.0] * len(said[1])}
+        told = entry["attributes"] | {names.TOKEN_IDS: store.blob(ids)}
+        store.cache(f"call {answer}", "call", entry | {"attributes": told})
+
+
+def texts(messages):
+    """What was said in words, or else to a tool."""
+    return [part.get("content") or part.get("arguments") or "" for one in messages for part in one["parts"]]
+
+
+def test_imported_traces_of_applications_are_trained_on_where_a_proxy_kept_their_ids(
+    command, base_of, tmp_path, capsys
+):
+    file, runs = tmp_path / "applications.db", {}
+    with Store.open(file) as store:
+        for name in ("langgraph", "autogen"):
+            proxied(store, name, base_of)
+    for name in ("langgraph", "autogen", "langgraph-plain"):
+        assert execute(["traces", "import", str(FOREIGN / f"{name}.jsonl"), "--store", str(file), "--json"]) == 0
+        (runs[name],) = json.loads(capsys.readouterr().out)["run_ids"]
+    with Store.open(file) as store:
+        for score, run_id in enumerate(runs.values()):
+            store.post(Fact(run_id, None, names.FACT_SCORE, float(score), "person"))
+    code, said = command("--from-traces", store=file)
+    assert code == 2
+    assert "turn 0 of node 'agent', seat 0" in " ".join(said.err.split())
+    assert "was not captured with token ids" in " ".join(said.err.split())
+    code, said = command("--from-traces", "--set", "steps.without_ids=skip", "--json", store=file)
+    assert code == 0, said.err
+    done = json.loads(said.out)
+    assert done["skipped"] == {"without token ids": 2, SILENT: 1}
+    (line,) = done["curve"]
+    assert (line["episodes"], line["strands"]) == (3, 4)
+    assert line["gradient norm"] > 0
+    _, card = read_adapter(Path(done["adapters"]["player"]["folder"]))
+    assert {name.partition("/")[0] for name in card["episodes"]} == {runs["langgraph"], runs["autogen"]}
+    code, said = command(
+        "--from-traces", "--run", runs["langgraph-plain"], "--set", "steps.without_ids=skip", store=file
+    )
+    assert code == 2
+    assert "none of 1 episodes holds a turn that player would learn from (2 without token ids)" in " ".join(
+        said.err.split()
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

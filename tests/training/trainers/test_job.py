@@ -9,8 +9,9 @@ import torch
 
 from orchestra.errors import InputError
 from orchestra.ledger import Ledger, nano
+from orchestra.models.local.publishing import local_publisher
 from orchestra.traces.store import Store
-from training.adapters import DiskFull, NotAsSaved, NotPublished, load_tensors, save_tensors
+from training.adapters import DiskFull, Lineage, NotAsSaved, NotPublished, load_tensors, save, save_tensors
 from training.recipes import Recipe
 from training.trainers.job import network_of, train
 from training.trainers.processes import Processes
@@ -32,19 +33,47 @@ async def test_an_agent_learns_a_game_by_playing_it(words, recipe_of, doubles, t
     assert all(nats > 0 for nats in distances.values())
 
 
-async def test_two_adapters_change_beside_frozen_and_api_members(words, recipe_of, doubles, tmp_path):
-    recipe = recipe_of(agents=("alice", "bob"), warmup={"steps": 25}, steps={"count": 3, "episodes": 16})
+async def test_two_adapters_change_beside_frozen_and_api_members(words, recipe_of, base_of, tmp_path):
+    lone = recipe_of(agents=("frozen",))
+    lone = lone.model_copy(update={"agents": {"frozen": lone.agents["frozen"].model_copy(update={"initial_b": 0.1})}})
+    network = network_of(lone, lone.base.model, base_of, Processes(), "cpu")
+    worn = save(network.weights("frozen", range(3, 40)), tmp_path / "frozen", Lineage(base_sha256=base_of.sha256))
+    kept = {path.name: path.read_bytes() for path in worn.folder.iterdir()}
+    # `idle` wears it in the trainer's network, where nothing teaches it; `frozen` is no agent of the recipe.
+    recipe = recipe_of(
+        agents=("alice", "bob", "idle"), steps={"count": 3, "episodes": 8}, optimiser={"weight_decay": 0.5}
+    )
+    idle = recipe.agents["idle"].model_copy(update={"start": str(worn.folder)})
+    recipe = recipe.model_copy(update={"agents": {**recipe.agents, "idle": idle}})
+    engine = local_publisher(**recipe.publish.settings)
+    said = await engine.publish(worn.weights)
     game = words({"alice": "green", "bob": "red", "frozen": "blue", "api": "red"})
-    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=game, demonstrations=doubles["Shown"]())
-    assert set(done.adapters) == {"alice", "bob"}
-    for agent, saved in done.adapters.items():
-        assert saved.weights.version not in done.warmed[agent].name, agent
-    assert {tuple(sorted(adapters)) for adapters, _, _ in game.asked} == {("alice", "bob")}
-    assert len({adapters["alice"] for adapters, _, _ in game.asked}) == 3  # new weights for every step
-    for seat, saved in enumerate(done.adapters.values()):  # each is worth what came of its own seat
-        earned = done.curve[-1]["reward"][f"words/{seat}"]
-        assert saved.card["value"] == {"what": "reward at its seats in its last step of training", **earned}
-        assert nano(saved.card["price_usd"]) == -(-done.spent_nano // 2)
+    game.fixed["frozen"] = worn.weights.served
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=game)
+    served = {agent: {adapters[agent] for adapters, _, _ in game.asked} for agent in recipe.agents}
+    assert {agent: len(versions) for agent, versions in served.items()} == {"alice": 3, "bob": 3, "idle": 1}
+    for agent in ("alice", "bob"):
+        assert done.adapters[agent].weights.served not in served[agent]
+    for seat, agent in enumerate(("alice", "bob")):  # each is worth what came of its own seat
+        card, earned = done.adapters[agent].card, done.curve[-1]["reward"][f"words/{seat}"]
+        assert card["value"] == {"what": "reward at its seats in its last step of training", **earned}
+        assert nano(card["price_usd"]) == -(-done.spent_nano // 3)
+    idle = done.adapters["idle"].weights.tensors
+    assert idle.keys() == worn.weights.tensors.keys()
+    assert all(torch.equal(matrix, worn.weights.tensors[name]) for name, matrix in idle.items())
+    assert await engine.publish(worn.weights) == said
+    assert {path.name: path.read_bytes() for path in worn.folder.iterdir()} == kept
+    await engine.close()
+
+
+async def test_what_a_sampler_left_out_shows_as_mismatch(words, recipe_of, tmp_path):
+    recipe = recipe_of(steps={"count": 1})
+    done = await train(recipe, store=tmp_path / "s.db", folder=tmp_path, source=words({"player": "red"}, top_p=0.5))
+    (line,) = done.curve
+    # Of the kept tokens alone each is likelier, by the whole that was left out: at most as much as was kept.
+    assert 0.01 < line["mismatch"] < line["mismatch max"] < np.log(2) + 1e-4
+    assert 0.5 - 1e-4 < line["ratio"] < 0.99
+    assert line["ratio max"] < 1 + 1e-4
 
 
 def test_only_the_active_adapter_changes_and_the_base_stays_bit_by_bit(recipe_of, base_of, study_of):
