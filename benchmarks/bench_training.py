@@ -7,9 +7,9 @@ AdamW; making episodes is no part of it. Token ids are random: lengths are those
 group shares its opening. They take turns, step by step, and the best of the repeats counts. Time is that of the
 processor, since other work on a machine must not decide; with one thread it is what a clock shows on an idle one.
 `--trl` names a Python that has `benchmarks/peers/constraints-trl.txt` installed. Every contestant is tried with several
-batch sizes, and its best is shown. On a CPU TRL scores the vocabulary at every position, prompts and padding included,
-and sums the head's gradients in float32; `head as on CUDA` makes it score trained positions alone, in bfloat16, as it
-does there.
+batch sizes; those that a step shows far behind its best are not tried again, and its best is shown. On a CPU TRL scores
+the vocabulary at every position, prompts and padding included, and sums the head's gradients in float32; `head as on
+CUDA` makes it score trained positions alone, in bfloat16, as it does there.
 """
 
 import argparse
@@ -41,6 +41,10 @@ TRL_BATCHES = (1, 2, 4, 8)
 LENGTHS_TOKENS = (512, 1024, 2048, 4096)
 
 
+HOPELESS = 1.3
+"""Times the best time of a contestant, after which a batch size is given up."""
+
+
 @dataclass(slots=True)
 class Contestant:
     """Somebody who trains."""
@@ -50,6 +54,7 @@ class Contestant:
     """How it was told to batch."""
     step: Callable[[], float]
     """Processor seconds of one optimiser's step."""
+    close: Callable[[], None] = lambda: None
     seconds: float = float("inf")
     """Best so far."""
 
@@ -139,38 +144,42 @@ class Ours:
 
 
 class Trl:
-    """TRL's trainer in a process of its own."""
+    """TRL's trainer in a process of its own, which begins with the first step: they take gigabytes."""
 
     def __init__(self, python: str, episodes: Path, batch: int, threads: int, head: str) -> None:
         script = Path(__file__).parent / "peers" / "trl_grpo.py"
         words = [str(episodes), str(MODEL.expanduser()), str(batch), "bfloat16", str(threads), head]
-        command = [python, str(script), *words]
+        self._command = [python, str(script), *words]
         self._errors = episodes.with_name(f"trl-{batch}-{head}.log")
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors.open("w"),
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), **PEACE},
-        )
-        self._line("ready")
+        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **PEACE}
+        self._process: subprocess.Popen[str] | None = None
 
     def step(self) -> float:
         """Processor seconds of its next step."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors.open("w"),
+                text=True,
+                env=self._environment,
+            )
+            self._line("ready")
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return float(self._line(""))
 
     def close(self) -> None:
-        """Let it end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
+        """End it; closing it twice is harmless."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
     def _line(self, beginning: str) -> str:
+        assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if beginning and line.startswith(beginning):
@@ -197,19 +206,16 @@ def compared(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episodes.json"
         path.write_text(json.dumps(_recorded(strands, options.groups)), encoding="utf-8")
-        peers: list[Trl] = []
+        for batch in (size for size in TRL_BATCHES if options.trl and options.episodes % size == 0):
+            for head, how in (("cpu", ""), ("cuda", ", head as on CUDA")):
+                peer = Trl(options.trl, path, batch, options.threads, head)
+                title = f"TRL 1.16.0, GRPO, one sequence an episode{how}"
+                contestants.append(Contestant(title, f"{batch} episodes", peer.step, peer.close))
         try:
-            for batch in (size for size in TRL_BATCHES if options.trl and options.episodes % size == 0):
-                for head, how in (("cpu", ""), ("cuda", ", head as on CUDA")):
-                    peers.append(Trl(options.trl, path, batch, options.threads, head))
-                    title = f"TRL 1.16.0, GRPO, one sequence an episode{how}"
-                    contestants.append(Contestant(title, f"{batch} episodes", peers[-1].step))
-            for _ in range(options.repeats):
-                for contestant in contestants:
-                    contestant.seconds = min(contestant.seconds, contestant.step())
+            _take_turns(contestants, options.repeats)
         finally:
-            for peer in peers:
-                peer.close()
+            for contestant in contestants:
+                contestant.close()
     best: dict[str, Contestant] = {}
     for contestant in contestants:
         held = best.setdefault(contestant.title, contestant)
@@ -231,6 +237,20 @@ def compared(options: argparse.Namespace) -> None:
     )
     print(table(("", "best batch", "tokens of episode a processor second", "trained tokens", "time"), rows))
     _equal(ours, strands)
+
+
+def _take_turns(contestants: Sequence[Contestant], repeats: int) -> None:
+    """Let everybody make a step, and those who may still win more of them."""
+    hopeful = list(contestants)
+    for _ in range(repeats):
+        for contestant in tuple(hopeful):
+            contestant.seconds = min(contestant.seconds, contestant.step())
+            rivals = [each for each in hopeful if each.title == contestant.title]
+            best = min(each.seconds for each in rivals)
+            for each in rivals:
+                if HOPELESS * best < each.seconds < float("inf"):
+                    each.close()
+                    hopeful.remove(each)
 
 
 def _recorded(strands: Sequence[Strand], groups: int) -> dict[str, Any]:
