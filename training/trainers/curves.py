@@ -42,6 +42,9 @@ def draw(curve: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> 
     _seconds(figure.add_subplot(grid[0, 2]), curve)
     for at, (name, keys) in enumerate(panels):
         _panel(figure.add_subplot(grid[1 + at // 3, at % 3]), curve, name, keys)
+    places = _places(curve)
+    for axes in figure.axes:  # one axis of steps, whatever was measured in which
+        axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
@@ -94,7 +97,8 @@ def _seconds(axes: Any, curve: Sequence[Mapping[str, Any]]) -> None:
     )
     axes.set_title("seconds of a step", fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.legend(fontsize=7, loc="upper right")
+    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(fontsize=7, loc="upper left", ncols=len(kinds))
 
 
 def _panel(axes: Any, curve: Sequence[Mapping[str, Any]], name: str, keys: Sequence[str]) -> None:
