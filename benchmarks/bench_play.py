@@ -1,6 +1,6 @@
 """Games per second of self-play, by how many are played at once.
 
-    python -m benchmarks play [--game tic-tac-toe] [--games 64] [--rounds 2] [--server URL --model NAME]
+    python -m benchmarks play [--game tic-tac-toe] [--games 128] [--rounds 2] [--server URL --model NAME]
 
 The embedded SmolLM2-135M holds both seats; with `--server` a vLLM server plays the same games. The model was taught no
 game, so a reply that is no move is taken for a legal one drawn at random: games have their natural length, and prompts
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks play")
     parser.add_argument("--game", default="tic-tac-toe")
-    parser.add_argument("--games", type=int, default=64)
+    parser.add_argument("--games", type=int, default=128, help="at 64 at once; fewer in proportion, at least 4")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--server", help="URL of a vLLM server to measure too")
     parser.add_argument("--model", default="smollm2-135m-instruct", help="what that server calls the model")

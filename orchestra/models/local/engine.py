@@ -46,8 +46,8 @@ class Limits:
     prompt_tokens: int = 512
     """Most prompt tokens read in one pass."""
     active_bytes: int = 4 << 30
-    """Most memory promised to rows in progress; a single row is always taken. Where they lie, as much again may be
-    empty at times, since what holds them doubles as it grows."""
+    """Most memory promised to rows in progress; a single row is always taken. Where they lie, half as much again may be
+    empty, and be held twice for a moment, since what holds them grows by halves."""
     kept_bytes: int = 512 << 20
     """Most memory of transcripts kept after their reply; 0 computes every prompt anew."""
 
@@ -209,7 +209,7 @@ class Engine:
     def _has_memory_for(self, row: Row) -> bool:
         if not self._active or not isinstance(self._decoder, PackedDecoder):
             return True
-        promised = sum(r.capacity for r in self._active) + row.capacity
+        promised = sum(self._decoder.room(r.capacity) for r in (*self._active, row))
         return promised * self._decoder.shape.bytes_per_token <= self._limits.active_bytes
 
     def _enter(self, row: Row) -> bool:

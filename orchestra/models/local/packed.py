@@ -52,11 +52,14 @@ class PackedDecoder:
         self.shape = shape
         self._arenas: dict[tuple[int, Lora | None], Arena] = {}
 
+    @staticmethod
+    def room(capacity: int) -> int:
+        """Tokens that there is room for where a row of up to `capacity` lies."""
+        return SMALLEST_CAPACITY * 2 ** max(0, (capacity - 1) // SMALLEST_CAPACITY).bit_length()
+
     def enter(self, capacity: int, lora: Lora | None = None) -> Place:
         """Room for a row of up to `capacity` tokens, changed by `lora`."""
-        size = SMALLEST_CAPACITY
-        while size < capacity:
-            size *= 2
+        size = self.room(capacity)
         if (size, lora) not in self._arenas:
             self._arenas[size, lora] = Arena(self.shape, size, lora)
         return self._arenas[size, lora].enter()

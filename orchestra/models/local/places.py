@@ -54,7 +54,7 @@ class Arena:
         """A new row at the end."""
         used, rows = len(self.places), self.keys.shape[1]
         if used == rows:
-            keys, values = self._empty(2 * rows)
+            keys, values = self._empty(rows + max(4, rows // 2))
             keys[:, :used], values[:, :used] = self.keys, self.values
             self.keys, self.values = keys, values
         place = Place(self, used)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,8 @@ from orchestra.environments.protocol import Outcome
 from orchestra.errors import ModelError
 from orchestra.execution import Runtime, Settings
 from orchestra.models.local.opening import _OPEN
+from orchestra.models.local.packed import PackedDecoder
+from orchestra.models.local.places import Arena
 from orchestra.models.protocol import Message, Request
 from orchestra.testing import check_model
 from orchestra.traces.store import Store
@@ -130,6 +133,23 @@ async def test_kept_transcripts_stay_within_their_memory(asking, tiny):
 def test_rows_in_progress_are_promised_a_share_of_the_memory_there_is(tiny, monkeypatch):
     monkeypatch.setattr("orchestra.models.local.opening.usable_bytes", lambda: 6 << 20)
     assert tiny()._opened.engine._limits.active_bytes == 1 << 20
+
+
+async def test_rows_lie_in_half_as_much_again_as_was_promised_at_most(asking, tiny, monkeypatch):
+    model = tiny()
+    engine = model._opened.engine
+    row_bytes = PackedDecoder.room(100) * engine._decoder.shape.bytes_per_token
+    engine._limits = replace(engine._limits, active_bytes=12 * row_bytes)
+    held, empty = [], Arena._empty
+
+    def watched(arena, rows):
+        made = empty(arena, rows)
+        held.append(sum(tensor.nbytes for tensor in made))
+        return made
+
+    monkeypatch.setattr(Arena, "_empty", watched)
+    await asking.answers(model, [asking.asked(f"{i} " * 20, max_tokens=4) for i in range(40)])
+    assert 8 * row_bytes <= max(held) <= 18 * row_bytes
 
 
 async def test_a_deterministic_reply_depends_on_its_request_alone(asking, tiny):
