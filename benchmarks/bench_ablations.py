@@ -7,7 +7,8 @@ baseline of each seat's own (one for all); an opponent that does not learn, in p
 the same adapter, that of a warm-up, and is trained on as many games' worth of replies: against a fixed opponent one
 seat of two learns, so it plays twice as many games. Then each plays `--games` games at each seat against random play
 and against CFR's average policy or tree search, and at Kuhn poker it is told what can be won of it. What is done is
-kept in FOLDER; the same command goes on after an interruption. Intervals over seeds are Student's.
+kept in FOLDER; the same command goes on after an interruption. Intervals over seeds are Student's. What can be won is
+computed of a policy among legal answers alone, so the share of valid moves stands beside it, seed by seed.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             f"steps.episodes={times * chosen.episodes}",
         )
         rows.append(asyncio.run(_arm(kept, base, rivals, kuhn, chosen, name, (*common, *changes))))
-    headings = ("arm", "seeds", "tokens trained on", *(f"return against {rival}" for rival in rivals))
+    headings = ("arm", "seeds", "tokens trained on", "valid moves", *(f"return against {rival}" for rival in rivals))
     print(table((*headings, *(("exploitability, chips",) if kuhn else ())), rows), flush=True)
 
 
@@ -119,7 +120,7 @@ async def _arm(
 ) -> tuple[str, ...]:
     """The row of one arm; `changes=None` measures `base` as it is, once."""
     returns: dict[str, list[float]] = {rival: [] for rival in rivals}
-    chips, tokens = [], []
+    chips, tokens, valid = [], [], []
     for seed in range(chosen.seeds if changes is not None else 1):
         key, model = f"{chosen.game}|{name}|{seed}|{chosen.steps}x{chosen.episodes}", base
         if changes is not None:
@@ -131,6 +132,7 @@ async def _arm(
         for rival in rivals:
             result = await measured(Cell(chosen.game, rival, name, model, chosen.games), kept)
             returns[rival].append(result["return"]["mean"])
+        valid.append(result["valid"]["mean"])
         if kuhn:
             chips.append(await exploited(kept, key, model))
         print(
@@ -138,6 +140,7 @@ async def _arm(
             flush=True,
         )
     row = [name, str(len(returns[rivals[0]])), f"{np.mean(tokens):,.0f}" if tokens else "–"]
+    row.append(", ".join(f"{100 * share:.1f} %" for share in valid))
     row += [over_seeds(found, "+.3f") for found in returns.values()]
     return (*row, *((over_seeds(chips, ".3f"),) if kuhn else ()))
 

@@ -55,7 +55,7 @@ class PackedDecoder:
     @staticmethod
     def room(capacity: int) -> int:
         """Tokens that there is room for where a row of up to `capacity` lies."""
-        return SMALLEST_CAPACITY * 2 ** max(0, (capacity - 1) // SMALLEST_CAPACITY).bit_length()
+        return SMALLEST_CAPACITY << max(0, (capacity - 1) // SMALLEST_CAPACITY).bit_length()
 
     def enter(self, capacity: int, lora: Lora | None = None) -> Place:
         """Room for a row of up to `capacity` tokens, changed by `lora`."""
