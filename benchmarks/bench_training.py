@@ -36,8 +36,8 @@ PEACE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRL_EXPERIMENT
 """The peer tells nobody that it runs."""
 TURNS, HEARD_TOKENS, SAID_TOKENS = (5, 8), (40, 80), (10, 50)
 """Least and most."""
-ROWS_TOKENS = (2048, 4096, 8192)
-TRL_BATCHES = (1, 2, 4, 8)
+ROWS_TOKENS = (1536, 2048, 4096)
+TRL_BATCHES = (1, 2, 4)
 LENGTHS_TOKENS = (512, 1024, 2048, 4096)
 
 
