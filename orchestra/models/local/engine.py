@@ -35,6 +35,8 @@ from orchestra.models.local.solo import SoloDecoder
 
 Decoder = PackedDecoder | SoloDecoder
 T = TypeVar("T")
+GIVE_BACK_BYTES = 512 << 20
+"""Of transcripts dropped, after which their memory is returned: between those that are kept it lies in pieces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class Engine:
         self._threads = threads
         self._waiting: deque[Row] = deque()
         self._active: list[Row] = []
+        self._given_back = 0
         self._prefixes = PrefixStore(limits.kept_bytes if isinstance(decoder, PackedDecoder) else 0)
         self._changed = threading.Condition()
         self._closing = False
@@ -255,6 +258,9 @@ class Engine:
         self._decoder.leave(row.place, {r.place: r.length for r in self._active})
         self._active.remove(row)
         row.place = row.lora = row.grown_from = None
+        if self._prefixes.dropped_bytes - self._given_back >= GIVE_BACK_BYTES:
+            self._given_back = self._prefixes.dropped_bytes
+            give_back_memory()
 
     def _fail_all(self, why: str) -> None:
         with self._changed:

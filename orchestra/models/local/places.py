@@ -7,6 +7,9 @@ from torch import Tensor
 
 from orchestra.models.local.lora import Lora
 
+LEAST_ROWS = 4
+"""Of an arena that is not empty."""
+
 
 @dataclass(slots=True, eq=False)
 class Place:
@@ -40,7 +43,7 @@ class Arena:
         self.capacity, self.lora = capacity, lora
         self.places: list[Place] = []
         self._shape = shape
-        self.keys, self.values = self._empty(4)
+        self.keys, self.values = self._empty(LEAST_ROWS)
 
     def _empty(self, rows: int) -> tuple[Tensor, Tensor]:
         s = self._shape
@@ -54,9 +57,7 @@ class Arena:
         """A new row at the end."""
         used, rows = len(self.places), self.keys.shape[1]
         if used == rows:
-            keys, values = self._empty(rows + max(4, rows // 2))
-            keys[:, :used], values[:, :used] = self.keys, self.values
-            self.keys, self.values = keys, values
+            self._resize(rows + max(LEAST_ROWS, rows // 2))
         place = Place(self, used)
         self.places.append(place)
         return place
@@ -69,3 +70,12 @@ class Arena:
             self.values[:, place.index, :, :last_length] = self.values[:, last.index, :, :last_length]
             last.index = place.index
             self.places[place.index] = last
+        used, rows = len(self.places), self.keys.shape[1]
+        if used < rows // 3 and rows > LEAST_ROWS:  # transcripts grow into larger rooms, and all may have moved on
+            self._resize(max(LEAST_ROWS, rows // 2))
+
+    def _resize(self, rows: int) -> None:
+        used = len(self.places)
+        keys, values = self._empty(rows)
+        keys[:, :used], values[:, :used] = self.keys[:, :used], self.values[:, :used]
+        self.keys, self.values = keys, values

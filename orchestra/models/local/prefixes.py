@@ -57,7 +57,7 @@ class PrefixStore:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.bytes = 0
+        self.bytes = self.dropped_bytes = 0
         self._kept: OrderedDict[_Key, Kept] = OrderedDict()
 
     def __len__(self) -> int:
@@ -105,6 +105,7 @@ class PrefixStore:
         old = self._kept.pop(key, None)
         if old is not None:
             self.bytes -= old.bytes
+            self.dropped_bytes += old.bytes
 
 
 def _key(kept: Kept) -> _Key:
