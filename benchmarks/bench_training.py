@@ -7,9 +7,9 @@ AdamW; making episodes is no part of it. Token ids are random: lengths are those
 group shares its opening. They take turns, step by step, and the best of the repeats counts. Time is that of the
 processor, since other work on a machine must not decide; with one thread it is what a clock shows on an idle one.
 `--trl` names a Python that has `benchmarks/peers/constraints-trl.txt` installed. Every contestant is tried with several
-batch sizes; those that a step shows far behind its best are not tried again, and its best is shown. On a CPU TRL scores
-the vocabulary at every position, prompts and padding included, and sums the head's gradients in float32; `head as on
-CUDA` makes it score trained positions alone, in bfloat16, as it does there.
+batch sizes; the one that is best at its first step makes the others too, since each holds gigabytes. On a CPU TRL
+scores the vocabulary at every position, prompts and padding included, and sums the head's gradients in float32; `head
+as on CUDA` makes it score trained positions alone, in bfloat16, as it does there.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import table
+from orchestra.models.local.engine import give_back_memory
 from training.samples import AGGREGATIONS, Batch, Span, Strand, packed
 
 MODEL = Path("~/.cache/orchestra/models/smollm2-135m-instruct/dense")
@@ -39,10 +40,6 @@ TURNS, HEARD_TOKENS, SAID_TOKENS = (5, 8), (40, 80), (10, 50)
 ROWS_TOKENS = (1536, 2048, 4096)
 TRL_BATCHES = (1, 2, 4)
 LENGTHS_TOKENS = (512, 1024, 2048, 4096)
-
-
-HOPELESS = 1.3
-"""Times the best time of a contestant, after which a batch size is given up."""
 
 
 @dataclass(slots=True)
@@ -138,7 +135,9 @@ class Ours:
             self.gradients(strands, packed(strands, limit, share_prefixes=share))
             torch.nn.utils.clip_grad_norm_(self.learnt, 1.0)
             self.optimiser.step()
-            return time.process_time() - began
+            seconds = time.process_time() - began
+            give_back_memory()
+            return seconds
 
         return step
 
@@ -240,17 +239,18 @@ def compared(options: argparse.Namespace) -> None:
 
 
 def _take_turns(contestants: Sequence[Contestant], repeats: int) -> None:
-    """Let everybody make a step, and those who may still win more of them."""
-    hopeful = list(contestants)
-    for _ in range(repeats):
-        for contestant in tuple(hopeful):
+    """Let everybody make a step, and the best of each title the others."""
+    best: dict[str, Contestant] = {}
+    for contestant in contestants:
+        contestant.seconds = contestant.step()
+        before = best.setdefault(contestant.title, contestant)
+        faster, slower = sorted((before, contestant), key=lambda each: each.seconds)
+        if slower is not faster:
+            slower.close()
+        best[contestant.title] = faster
+    for _ in range(repeats - 1):
+        for contestant in best.values():
             contestant.seconds = min(contestant.seconds, contestant.step())
-            rivals = [each for each in hopeful if each.title == contestant.title]
-            best = min(each.seconds for each in rivals)
-            for each in rivals:
-                if HOPELESS * best < each.seconds < float("inf"):
-                    each.close()
-                    hopeful.remove(each)
 
 
 def _recorded(strands: Sequence[Strand], groups: int) -> dict[str, Any]:
