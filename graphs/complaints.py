@@ -39,14 +39,14 @@ def complaints(
     return [sentence for _, sentence in sorted(told, key=lambda item: item[0])]
 
 
-def _place(loc: Location, data: object, *, keep_last: bool) -> Location:
+def _place(loc: Location, data: Any, *, keep_last: bool) -> Location:
     """`loc` without union tags: only steps that exist in `data`, and the missing key itself."""
     place: list[int | str] = []
     for position, step in enumerate(loc):
         in_mapping = isinstance(data, Mapping) and step in data
         in_list = isinstance(data, Sequence) and isinstance(step, int) and step < len(data)
         if in_mapping or in_list:
-            data = data[step]  # type: ignore[index]  # `step` was looked up just above
+            data = data[step]
         elif not (keep_last and position == len(loc) - 1):
             continue
         place.append(step)

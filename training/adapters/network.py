@@ -272,7 +272,8 @@ def like(full: Tensor, matrix: Tensor) -> Tensor:
     if hasattr(matrix, "device_mesh"):
         from torch.distributed.tensor import distribute_tensor
 
-        return distribute_tensor(moved, matrix.device_mesh, matrix.placements)  # type: ignore[attr-defined]  # DTensor's
+        sharded: Any = matrix  # a DTensor, whose own attributes these are
+        return distribute_tensor(moved, sharded.device_mesh, sharded.placements)
     return moved
 
 
@@ -288,15 +289,16 @@ def version_of(tensors: Mapping[str, Tensor], shape: Shape) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars of transformers inside the block: they would write across a run's own figures."""
-    from transformers.utils import logging as said
+    from transformers.utils import logging
 
+    said: Any = logging  # transformers has no types here
     shown = said.is_progress_bar_enabled()
-    said.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
+    said.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            said.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
+            said.enable_progress_bar()
 
 
 def _opened(folder: Path, dtype: torch.dtype) -> Any:
@@ -341,8 +343,9 @@ def _with_adapters(plain: Any, agents: Mapping[str, Shape], seed: int) -> Any:
 
 def _without_dropout(network: nn.Module) -> None:
     """Log-probabilities must be those of the network that sampled."""
+    module: Any  # `attention_dropout` is a plain attribute of transformers' attention
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]  # a plain attribute of transformers' attention
+            module.attention_dropout = 0.0

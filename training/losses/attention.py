@@ -96,15 +96,15 @@ def strands_attention(
     **_: object,
 ) -> tuple[Tensor, None]:
     """Attention over the segments of one row, in the signature of transformers' registry."""
-    # `prepared` tries this out and leaves the model's own attention where it is refused.
     if softcap is not None or s_aux is not None:
-        raise NotImplementedError("capped scores and attention sinks cannot be packed")
+        # `prepared` tries this out, and where it is refused leaves the model the attention it had.
+        raise ValueError("capped scores and attention sinks cannot be packed; compute the rows one by one")
     if layout is None or query.shape[0] != 1:
-        raise NotImplementedError("a network prepared for packed rows is given one row and its layout")
+        raise ValueError("a network prepared for packed rows takes one row with its layout; call `token_logprobs`")
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and dropout == 0.0:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        # torch leaves `apply` untyped.
-        blocked: Tensor = BlockAttention.apply(query, key, value, layout, scale, sliding_window)  # type: ignore[no-untyped-call]
+        attended: Any = BlockAttention.apply  # torch leaves it untyped
+        blocked: Tensor = attended(query, key, value, layout, scale, sliding_window)
         return blocked.transpose(1, 2).contiguous(), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

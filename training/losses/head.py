@@ -113,9 +113,8 @@ def chunked_logprobs(
     """
     temperatures_N = temperatures_N.to(torch.promote_types(hidden_ND.dtype, torch.float32))
     if type(head) is torch.nn.Linear:
-        logprobs_N, entropies_N = _LinearHead.apply(  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
-            hidden_ND, head.weight, head.bias, targets_N, temperatures_N, chunk_tokens
-        )
+        scored: Any = _LinearHead.apply  # torch leaves it untyped
+        logprobs_N, entropies_N = scored(hidden_ND, head.weight, head.bias, targets_N, temperatures_N, chunk_tokens)
         return logprobs_N, entropies_N
     outs = [
         checkpoint(_plain, hidden_ND[part], head, targets_N[part], temperatures_N[part], use_reentrant=False)

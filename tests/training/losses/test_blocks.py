@@ -75,7 +75,7 @@ def test_half_precision_is_as_near_as_rounded_scores_allow():
 @pytest.mark.parametrize("odd", [{"softcap": 30.0}, {"s_aux": torch.zeros(HEADS)}])
 def test_what_is_not_plain_attention_is_refused(odd):
     layout = Layout(FOREST, torch.device("cpu"))
-    with pytest.raises(NotImplementedError, match="cannot be packed"):
+    with pytest.raises(ValueError, match="cannot be packed"):
         strands_attention(None, *states(), None, layout=layout, **odd)
 
 
