@@ -224,12 +224,13 @@ class Engine:
         most = len(row.prompt_ids) - 1  # the last token must be computed: its logits are the answer
         kept_length, kept = self._prefixes.match(row.prompt_ids[:most], row.lora)
         source, shared = self._best_neighbour(row.prompt_ids[:most], row.lora)
-        if source is not None and shared > max(kept_length, source.length) and shared - kept_length >= WORTH_COPYING:
+        there = 0 if source is None else min(shared, source.length)  # of what it will have, what it has computed
+        if shared > max(kept_length, there) and shared - kept_length >= WORTH_COPYING:
             return False
         row.place = self._decoder.enter(row.capacity, row.lora)
-        if source is not None and shared > kept_length:
-            self._decoder.share(source.place, row.place, shared)
-            row.length = shared
+        if source is not None and there > kept_length:
+            self._decoder.share(source.place, row.place, there)
+            row.length = there
         elif kept is not None:
             self._decoder.restore(row.place, kept.tensors, kept_length)
             self._prefixes.touch(kept)

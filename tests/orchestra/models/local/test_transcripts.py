@@ -1,4 +1,5 @@
 import itertools
+import random
 from dataclasses import replace
 
 import pytest
@@ -122,6 +123,39 @@ async def test_requests_that_begin_alike_read_the_beginning_once(asking, tiny):
     requests = [Request(messages=r.messages, sampling=Sampling(max_tokens=4)) for r in requests]
     replies = await asking.answers(tiny(), requests)
     assert sum(r.usage.cached_input_tokens >= len(system) for r in replies) == 11
+
+
+async def test_a_prompt_that_agrees_a_little_further_with_a_neighbour_than_with_what_is_kept(asking, tiny):
+    opening = "You play a game of cards. "
+    prompts = [opening + "abc, and then what?", opening + "abc: whose turn is it?"]
+    model = tiny()
+    await asking.answer(model, asking.asked(opening + "xyz"))
+    together = await asking.answers(model, [asking.asked(prompt) for prompt in prompts])
+    for prompt, reply in zip(prompts, together, strict=True):
+        alone = await asking.answer(tiny(rows=1, kept_mib=0), asking.asked(prompt))
+        assert reply.usage.cached_input_tokens > len(opening)
+        assert reply.token_ids == alone.token_ids
+        assert reply.logprobs == pytest.approx(alone.logprobs, abs=2e-4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_dialogues_that_begin_alike_and_go_on_at_once_hear_what_each_hears_alone(asking, tiny, seed):
+    rng = random.Random(seed)
+    model, alone = tiny(), tiny(rows=1, kept_mib=0)
+    engine = model._opened.engine
+    engine._limits = replace(engine._limits, prompt_tokens=rng.choice((8, 64, 512)))
+
+    def more():
+        return rng.choice(("aaaa", "aaab", "ab", "b")) * rng.randint(1, 6)
+
+    texts = [more() for _ in range(6)]
+    for _ in range(3):
+        requests = [asking.asked(text, max_tokens=4, temperature=1.0) for text in texts]
+        together, apart = await asking.answers(model, requests), await asking.answers(alone, requests)
+        for reply, own in zip(together, apart, strict=True):
+            assert reply.token_ids == own.token_ids
+            assert reply.logprobs == pytest.approx(own.logprobs, abs=2e-4)
+        texts = [text + more() for text in texts]
 
 
 async def test_kept_transcripts_stay_within_their_memory(asking, tiny):
