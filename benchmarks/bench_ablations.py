@@ -14,6 +14,7 @@ computed of a policy among legal answers alone, so the share of valid moves stan
 import argparse
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.bench_mars import GAMES, Cell, Kept, measured
+from benchmarks.bench_mars import GAMES, Cell, Kept, measured, valid_share
 from benchmarks.table import table
 from orchestra.environments import match
 from training.recipes import read
@@ -122,7 +123,8 @@ async def _arm(
     returns: dict[str, list[float]] = {rival: [] for rival in rivals}
     chips, tokens, valid = [], [], []
     for seed in range(chosen.seeds if changes is not None else 1):
-        key, model = f"{chosen.game}|{name}|{seed}|{chosen.steps}x{chosen.episodes}", base
+        key = f"{chosen.game}|{name}|{seed}|{chosen.steps}x{chosen.episodes}|{chosen.start.resolve()}"
+        model, results = base, []
         if changes is not None:
             done = await trained(kept, key, (*changes, f"seed={seed}"))
             model = f"{base}+{done['adapter']}"
@@ -130,9 +132,9 @@ async def _arm(
         else:
             kept.note(key)
         for rival in rivals:
-            result = await measured(Cell(chosen.game, rival, name, model, chosen.games), kept)
-            returns[rival].append(result["return"]["mean"])
-        valid.append(result["valid"]["mean"])
+            results.append(await measured(Cell(chosen.game, rival, name, model, chosen.games), kept))
+            returns[rival].append(results[-1]["return"]["mean"])
+        valid.append((valid_share(results) or {"mean": math.nan})["mean"])
         if kuhn:
             chips.append(await exploited(kept, key, model))
         print(

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.table import table
 from orchestra.environments import match
+from orchestra.evaluation.intervals import score_interval
 
 GAMES: Mapping[str, tuple[str | None, ...]] = {
     "tic-tac-toe": ("random", "mcts:100"),
@@ -76,7 +77,7 @@ class Kept:
 async def measured(cell: Cell, kept: Kept) -> dict[str, Any]:
     """The cell's result, as `orchestra play --json` tells it."""
     known = kept.read().get(cell.key, {})
-    if not known.get("result", {}).keys() >= set(STANDINGS):  # kept without the shares once: its games are still there
+    if "result" not in known:
         alone = cell.rival is None
         played = await match(
             cell.game,
@@ -87,10 +88,21 @@ async def measured(cell: Cell, kept: Kept) -> dict[str, Any]:
             resume=known.get("run_id"),
             on_run=lambda run_id: kept.note(cell.key, run_id=run_id),
         )
-        rows = [row for row in played.results if row.team == cell.model and row.seat == (0 if alone else None)]
-        kept.note(cell.key, result=rows[0].document())
+        name = played.seatings[0].teams[0]
+        rows = [row for row in played.results if row.team == name and (alone or row.seat is None)]
+        kept.note(cell.key, result={**rows[0].document(), "valid": valid_share([row.document() for row in rows])})
     result: dict[str, Any] = kept.read()[cell.key]["result"]
     return result
+
+
+def valid_share(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The share of valid moves over the replies of several results, with Wilson's interval."""
+    replies = sum(one["replies"] for one in results)
+    if not replies:
+        return None
+    valid = round(sum(one["valid"]["mean"] * one["replies"] for one in results if one["replies"]))
+    low, high = score_interval([1.0] * valid + [0.0] * (replies - valid), low=0.0, high=1.0)
+    return {"mean": valid / replies, "interval_95": [low, high], "count": replies}
 
 
 def row(cell: Cell, result: Mapping[str, Any]) -> tuple[str, ...]:

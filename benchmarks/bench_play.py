@@ -10,10 +10,11 @@ cannot share anything, so fewer of those are played.
 
 import argparse
 import asyncio
+import itertools
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,15 @@ class Round:
         return self.games / self.seconds
 
 
-async def played(runtime: Runtime, game: Environment, games: int, at_once: int, key: str) -> Round:
-    """A round of self-play."""
+async def played(
+    runtime: Runtime, game: Environment, games: int, at_once: int, key: str, seeds: Iterator[int]
+) -> Round:
+    """A round of self-play, with the next of `seeds`: no game is played twice, as its prompts may still be kept."""
     team = player(game, sampling=Sampling(temperature=1.0, max_tokens=16))
     teams = [team] * game.nature.seats
     moves = tokens = 0
     began = time.perf_counter()
-    async for episode in play(runtime, game, teams, range(games), concurrency=at_once, key=key):
+    async for episode in play(runtime, game, teams, list(itertools.islice(seeds, games)), concurrency=at_once, key=key):
         assert episode.error is None, episode.error
         moves += len(episode.turns)
         tokens += sum(turn.usage.output_tokens or 0 for turn in episode.turns)
@@ -106,14 +109,15 @@ async def played(runtime: Runtime, game: Environment, games: int, at_once: int, 
 async def measured(model: str, game: Environment, games: int, rounds: int) -> dict[int, Round]:
     """The best round of each concurrency."""
     best: dict[int, Round] = {}
+    seeds = itertools.count()
     settings = Settings(model=model, concurrency=max(AT_ONCE), call_seconds=None)
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.sqlite") as store:
         async with Runtime.opened("play", store=store, settings=settings) as runtime:
-            await played(runtime, game, 1, 1, "warm")
+            await played(runtime, game, 1, 1, "warm", seeds)
             for number in range(rounds):
                 for at_once in AT_ONCE:
                     count = max(games * at_once // max(AT_ONCE), 4)
-                    one = await played(runtime, game, count, at_once, f"{number}-{at_once}")
+                    one = await played(runtime, game, count, at_once, f"{number}-{at_once}", seeds)
                     if at_once not in best or one.games_per_second > best[at_once].games_per_second:
                         best[at_once] = one
     return best

@@ -267,7 +267,7 @@ def _recorded(strands: Sequence[Strand], groups: int) -> dict[str, Any]:
 
 
 def _equal(ours: Ours, strands: Sequence[Strand]) -> None:
-    """Say how far packing moves the loss and the gradients, beside what the order of sums does by itself."""
+    """Say how far packing moves the loss and the gradients, beside what bfloat16 moves them by without it."""
     import torch
 
     from training.samples import unpacked
@@ -276,17 +276,16 @@ def _equal(ours: Ours, strands: Sequence[Strand]) -> None:
         loss = ours.gradients(strands, batches)
         return loss, torch.cat([weight.grad.flatten().clone() for weight in ours.learnt if weight.grad is not None])
 
-    apart, backwards = said(unpacked(strands)), said(unpacked(strands)[::-1])
-    together = said(packed(strands, ROWS_TOKENS[0]))
+    def both() -> tuple[tuple[float, Any], tuple[float, Any]]:
+        return said(unpacked(strands)), said(packed(strands, ROWS_TOKENS[0]))
 
-    def gap(other: Any) -> str:
-        return f"{float((other[1] - apart[1]).norm() / apart[1].norm()):.2%}"
-
-    print(
-        f"bfloat16, packed with shared prefixes beside each strand by itself: loss {together[0]:.5f} and "
-        f"{apart[0]:.5f}, gradients {gap(together)} of their norm apart; the same strands summed in the opposite "
-        f"order: {gap(backwards)}\n"
-    )
+    names = ("each strand by itself", "packed, prefixes shared")
+    found = [(f"{name}, bfloat16", *one) for name, one in zip(names, both(), strict=True)]
+    ours.network.float()
+    found = [(f"{name}, float32", *one) for name, one in zip(names, both(), strict=True)] + found
+    exact = found[0][2]
+    rows = [(name, f"{loss:.6f}", f"{float((slope - exact).norm() / exact.norm()):.2g}") for name, loss, slope in found]
+    print(table(("", "loss", "gradients: distance from the first, over its norm"), rows))
 
 
 def remembered(options: argparse.Namespace) -> None:

@@ -276,7 +276,7 @@ async def _played(
 ) -> tuple[GameResult, ...]:
     """The games of one table; of each only the result is kept in memory."""
     done = on_start(" against ".join(dict.fromkeys(one.name for one in table)), len(seeds))
-    # Programs never wait: one game after the other lets everybody else, and Ctrl-C, have a turn in between.
+    # Programs never wait: side by side their games would only end later, all at once.
     waits = any(isinstance(one.team, AgentGraph) for one in table)
     at_once = runtime.settings.concurrency if waits else 1
     found: dict[str, GameResult] = {}

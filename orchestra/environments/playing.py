@@ -96,14 +96,19 @@ async def play(
                 game = _Game(runtime, environment, tuple(teams), seed, f"{key}/{number}", spans, demonstrate)
                 return await game.played()
 
-        games = [asyncio.ensure_future(one(number, seed)) for number, seed in enumerate(seeds)]
+        ended: asyncio.Queue[asyncio.Task[Episode]] = asyncio.Queue()
+        unfinished = {asyncio.ensure_future(one(number, seed)) for number, seed in enumerate(seeds)}
+        for game in unfinished:
+            game.add_done_callback(ended.put_nowait)
         try:
-            for done in asyncio.as_completed(games):
-                yield await done
+            while unfinished:
+                done = await ended.get()
+                unfinished.discard(done)  # an episode is its caller's alone from here on
+                yield done.result()
         finally:
-            for game in games:
+            for game in unfinished:
                 game.cancel()
-            await asyncio.gather(*games, return_exceptions=True)
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
 
 @contextmanager
@@ -206,6 +211,7 @@ class _Game:
         with self.runtime.tracer.span(names.ENVIRONMENT_STEP, attributes=described) as span:
             drawn = int.from_bytes(hashlib.sha256(f"{self.seed}/{step}".encode()).digest()[:4], "big") >> 1
             if not isinstance(seat.team, AgentGraph):
+                await asyncio.sleep(0)  # a program waits for nothing: without this nobody else would have a turn
                 with self._own():
                     outcome = self._program_moves(table, number, seat.team, random.Random(drawn))
                     self._note(outcome, number, step, span)

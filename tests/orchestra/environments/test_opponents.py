@@ -1,9 +1,12 @@
+import asyncio
+import gc
 import random
+import weakref
 from itertools import count
 
 import pytest
 
-from orchestra.environments import environment, opponent
+from orchestra.environments import environment, opponent, play
 from orchestra.environments.games.spiel import pyspiel
 from orchestra.errors import InputError
 
@@ -81,3 +84,23 @@ def test_an_opponent_that_cannot_play_a_game_is_refused(name, game, said):
 
 def test_an_opponent_for_one_game_is_for_it_in_generic_words_too():
     assert opponent("cfr:5", environment("openspiel:kuhn_poker")).name == "cfr:5"
+
+
+async def test_games_between_programs_let_others_have_a_turn_and_are_forgotten_once_told(opened):
+    kuhn, ticks, alive = environment("kuhn-poker"), 0, []
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async with opened([]) as (runtime, _):
+        other = asyncio.ensure_future(tick())
+        async for episode in play(runtime, kuhn, [opponent("random", kuhn)] * 2, range(20), concurrency=1):
+            alive.append(weakref.ref(episode))
+        other.cancel()
+        del episode
+    gc.collect()
+    assert ticks > 20
+    assert sum(one() is not None for one in alive[:-1]) == 0
