@@ -105,7 +105,7 @@ def train_command(
         done = _trained(chosen, teller, store=store, folder=out, resume=resume, max_cost_usd=max_cost, traces=settings)
     if done is None:  # one of several processes, and not the first
         return 0
-    drawn = None if plot is None else _drawn(done, plot, chosen.name)
+    drawn = None if plot is None or not done.curve else _drawn(done, plot, chosen.name)
     if as_json:
         options.print_json(document(done, drawn))
     else:

@@ -67,7 +67,7 @@ def test_bad_input_is_told_before_anything_is_done(train, arguments, words):
     assert out == ""
 
 
-def test_money_that_does_not_suffice_ends_with_what_there_is(train):
-    code, out, err = train("tiny", "--max-cost", "0.0000001", "--json")
+def test_money_that_does_not_suffice_ends_with_what_there_is(train, tmp_path):
+    code, out, err = train("tiny", "--max-cost", "0.0000001", "--json", "--plot", str(tmp_path / "curve.png"))
     assert code == 3, err
     assert json.loads(out)["ran_out"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from training.adapters.files import Lineage, NotAsSaved, Saved, reloaded, save
     from training.adapters.gate import NotPublished, publish
-    from training.adapters.network import Adapted, LiveWeights, Shape, adapted
+    from training.adapters.network import Adapted, LiveWeights, NotFinite, Shape, adapted
     from training.adapters.states import DiskFull, load_tensors, save_tensors
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Lineage",
     "LiveWeights",
     "NotAsSaved",
+    "NotFinite",
     "NotPublished",
     "Saved",
     "Shape",
@@ -34,7 +35,7 @@ __all__ = [
 _HOMES = {
     "files": ("Lineage", "NotAsSaved", "Saved", "reloaded", "save"),
     "gate": ("NotPublished", "publish"),
-    "network": ("Adapted", "LiveWeights", "Shape", "adapted"),
+    "network": ("Adapted", "LiveWeights", "NotFinite", "Shape", "adapted"),
     "states": ("DiskFull", "load_tensors", "save_tensors"),
 }
 """Module -> what it holds; most load torch, so none is imported before it is asked for."""

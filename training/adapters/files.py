@@ -33,8 +33,9 @@ class Lineage:
     base_sha256: str = ""
     recipe: str = ""
     runs: tuple[str, ...] = ()
-    """Training runs, the latest last."""
+    """Training runs, the latest last: those of the adapter that it began with are before its own."""
     episodes: tuple[str, ...] = ()
+    """That any of them learnt from."""
     episode_count: int = 0
     value: dict[str, Any] | None = None
     """What it was measured to be worth: `what`, `mean`, `low`, `high`, `count`; `None` means it was not.
@@ -45,7 +46,8 @@ class Lineage:
     """What having it in a team costs; `None` means not stated.
 
     A training run says what calls and machine time cost, divided equally among its agents and rounded up: they were
-    trained in one job, nobody knows whose share was whose, and a team that hires them all pays for the run once."""
+    trained in one job, nobody knows whose share was whose, and a team that hires them all pays for the run once. What
+    the adapter that it began with cost is added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,24 @@ def read(folder: Path, base_sha256: str = "", *, alpha: float | None = None) -> 
             f"this base has {base_sha256[:12]}…; train it over its own base"
         )
     return tensors, card
+
+
+def lineage(folder: Path) -> Lineage:
+    """What the card of the adapter at `folder` says of where it comes from; nothing where it has none.
+
+    Raises:
+        InputError: the card is damaged.
+    """
+    card = _json(folder / CARD)
+    return Lineage(
+        base_sha256=str(card.get("base_sha256", "")),
+        recipe=str(card.get("recipe", "")),
+        runs=tuple(card.get("runs", ())),
+        episodes=tuple(card.get("episodes", ())),
+        episode_count=int(card.get("episode_count", 0)),
+        value=card.get("value"),
+        price_usd=card.get("price_usd"),
+    )
 
 
 def _read_back(folder: Path, weights: LiveWeights) -> dict[str, Tensor]:

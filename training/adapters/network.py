@@ -17,18 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orchestra.errors import InputError
+from orchestra.errors import InputError, OrchestraError
 from orchestra.plugins import closest
 from training.losses import TokenLogprobs, prepared
 from training.samples import Span, Strand, unpacked
 
 AGENT = r"^[A-Za-z0-9_-]+$"
 """What an agent may be called: part of an adapter's name, and of torch's names of parameters."""
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+"""Of the base. Not float16: a token's part of a step's gradient is too small for its exponent."""
 VERSION_DIGITS = 12
 """Hexadecimal digits of a version, which is a hash."""
 SCORED_TOKENS = 256
 """Most ids of a probe."""
+
+
+class NotFinite(OrchestraError, ArithmeticError):
+    """A loss, a gradient or a log-probability is not a number, or infinite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +126,9 @@ class Adapted:
 
     def parameters(self, agent: str) -> dict[str, nn.Parameter]:
         """Its trained matrices by the names peft saves them under, in order."""
-        found = {
-            name.replace(f".{agent}.", "."): matrix
-            for name, matrix in self.network.named_parameters()
-            if ".lora_" in name and f".{agent}." in name
-        }
-        return dict(sorted(found.items()))
+        own = re.compile(rf"(.*\.lora_\w+)\.{re.escape(agent)}(\..*)")  # an agent may be called as a layer is
+        named = ((own.fullmatch(name), matrix) for name, matrix in self.network.named_parameters())
+        return dict(sorted((at[1] + at[2], matrix) for at, matrix in named if at is not None))
 
     def trained(self) -> dict[str, nn.Parameter]:
         """All trained matrices as `agent/name`, in the same order in every process."""
@@ -200,6 +202,11 @@ class Adapted:
         )
         (batch,) = unpacked([strand])
         logprobs_N, _ = self.scorer(batch)
+        if not bool(logprobs_N.isfinite().all()):
+            raise NotFinite(
+                "log-probabilities of a probe are no numbers, so the adapter is of no use; go on from the checkpoint "
+                "before (--resume) with a lower learning rate or another number format"
+            )
         return tuple(min(0.0, value) for value in logprobs_N.tolist())
 
     def _layers(self) -> list[Any]:
@@ -343,9 +350,10 @@ def _with_adapters(plain: Any, agents: Mapping[str, Shape], seed: int) -> Any:
 
 def _without_dropout(network: nn.Module) -> None:
     """Log-probabilities must be those of the network that sampled."""
-    module: Any  # `attention_dropout` is a plain attribute of transformers' attention
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        # Many of transformers' modules keep a rate of their own, by names such as `attention_dropout` and `layerdrop`.
+        for name, rate in tuple(vars(module).items()):
+            if "drop" in name and isinstance(rate, float):
+                setattr(module, name, 0.0)

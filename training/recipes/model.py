@@ -1,11 +1,11 @@
 """What a recipe may say. Every field has its meaning beside it; keys that are not here are an error."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from graphs.model import Value
 from orchestra.plugins import closest
@@ -13,6 +13,20 @@ from training.advantages import ADVANTAGES
 from training.samples import AGGREGATIONS
 
 _ALWAYS = ("kl", "entropy")
+_ABOVE_0, _FROM_0 = ("above 0", lambda value: value > 0), ("0 or more", lambda value: value >= 0)
+OPTION_RANGES: Mapping[str, tuple[str, Callable[[float], bool]]] = {
+    "cap": _ABOVE_0,
+    "decay": ("from 0 to below 1", lambda value: 0 <= value < 1),
+    "dual": ("above 1", lambda value: value > 1),
+    "entropy": _FROM_0,
+    "epsilon_high": _ABOVE_0,
+    "epsilon_low": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "floor": _ABOVE_0,
+    "kl": _FROM_0,
+    "largest": _ABOVE_0,
+    "sharpness": _ABOVE_0,
+}
+"""Options of losses and estimators whose range is not every number, in words and as a test."""
 LOSS_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "advantage-weighted": ("sharpness", "largest", *_ALWAYS),
     "clipped": ("epsilon_low", "epsilon_high", "dual", "cap", *_ALWAYS),
@@ -22,7 +36,20 @@ LOSS_OPTIONS: Mapping[str, tuple[str, ...]] = {
 """Losses a trainer's loop can take, and their options; `training.losses.LOSSES` holds them, and torch with them."""
 
 
-class Make(Value):
+def _check_ranges(options: Mapping[str, bool | float]) -> None:
+    for option, value in options.items():
+        words, holds = OPTION_RANGES.get(option, ("", lambda _: True))
+        if not holds(value):
+            raise ValueError(f"{option} is {words}, not {value:g}")
+
+
+class Part(Value):
+    """A part of a recipe: its numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Make(Part):
     """A small Llama with random weights, made on the spot; its tokenizer is learnt from demonstrations."""
 
     hidden: int = Field(default=96, ge=8)
@@ -33,14 +60,15 @@ class Make(Value):
     context_tokens: int = Field(default=1024, ge=64)
 
 
-class Foundation(Value):
+class Foundation(Part):
     """The frozen weights that adapters lie over, and how the trainer holds them."""
 
     model: str = ""
     """As the runtime opens it, such as `local/smollm2-135m-instruct`; empty with `make`."""
     make: Make | None = None
-    dtype: Literal["bfloat16", "float16", "float32"] = "float32"
-    """Of the base while training; adapters and their optimiser's state are float32."""
+    dtype: Literal["bfloat16", "float32"] = "float32"
+    """Of the base while training; adapters and their optimiser's state are float32. Not float16: a token's part of a
+    step's gradient is too small for its exponent."""
     device: str = "auto"
     """Of torch; `auto` takes CUDA where there is one."""
     checkpointing: bool = False
@@ -55,7 +83,7 @@ class Foundation(Value):
         return self
 
 
-class Learns(Value):
+class Learns(Part):
     """Which turns an agent learns from; all that is set must fit. Nothing set: the turns made with its own adapter."""
 
     every: bool = False
@@ -67,11 +95,11 @@ class Learns(Value):
     adapters: tuple[str, ...] | None = None
 
 
-class Agent(Value):
+class Agent(Part):
     """One agent that is trained, with an adapter of its own."""
 
     rank: int = Field(default=16, ge=1)
-    alpha: float = 32.0
+    alpha: float = Field(default=32.0, gt=0)
     targets: tuple[str, ...] = ()
     """Layers, such as `q_proj`; empty means every linear one but the head."""
     initial_b: float = Field(default=0.0, ge=0)
@@ -81,7 +109,7 @@ class Agent(Value):
     learns: Learns = Learns()
 
 
-class Source(Value):
+class Source(Part):
     """Where episodes come from: a plug-in of `orchestra.episode_sources`, and what it is given."""
 
     name: str = "self-play"
@@ -90,7 +118,7 @@ class Source(Value):
     """How large its part of a step's episodes is, beside the other sources'."""
 
 
-class Credit(Value):
+class Credit(Part):
     """How rewards become advantages of tokens, and how tokens are averaged."""
 
     estimator: str = "mars"
@@ -121,10 +149,11 @@ class Credit(Value):
         for option in self.options:
             if option not in known:
                 raise ValueError(f"estimator {self.estimator!r} has no option {option!r}; {closest(option, known)}")
+        _check_ranges(self.options)
         return self
 
 
-class LossTerm(Value):
+class LossTerm(Part):
     """What is minimised."""
 
     name: str = "clipped"
@@ -145,24 +174,28 @@ class LossTerm(Value):
             known = LOSS_OPTIONS[self.name]
             if option not in known:
                 raise ValueError(f"loss {self.name!r} has no option {option!r}; {closest(option, known)}")
+        _check_ranges(self.options)
         return self
 
 
-class Optimiser(Value):
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Optimiser(Part):
     """AdamW, and its schedule."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
     minimum: float = Field(default=0.0, ge=0)
     """Learning rate that the cosine ends at."""
     warmup_updates: int = Field(default=0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[_Beta, _Beta] = (0.9, 0.95)
     epsilon: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     gradient_norm: float | None = Field(default=1.0, gt=0)
     """Largest norm of an agent's gradient; `None` leaves it."""
 
 
-class Steps(Value):
+class Steps(Part):
     """How much is done."""
 
     count: int = Field(default=100, ge=0)
@@ -195,7 +228,7 @@ class Steps(Value):
         return self
 
 
-class Warmup(Value):
+class Warmup(Part):
     """Imitation of demonstrations before the first step."""
 
     steps: int = Field(default=0, ge=0)
@@ -205,7 +238,7 @@ class Warmup(Value):
     """Of demonstrations: episodes whose replies are imitated; ids of those that nobody sampled are made here."""
 
 
-class Publish(Value):
+class Publish(Part):
     """How new weights reach what samples with them."""
 
     name: str = "local"
@@ -215,7 +248,7 @@ class Publish(Value):
     """Largest mean difference of log-probabilities between server and trainer."""
 
 
-class Checkpoints(Value):
+class Checkpoints(Part):
     """What a kill may cost."""
 
     every: int = Field(default=1, ge=1)
@@ -224,7 +257,7 @@ class Checkpoints(Value):
     """The last so many stay."""
 
 
-class Recipe(Value):
+class Recipe(Part):
     """A training run."""
 
     name: str

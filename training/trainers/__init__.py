@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from training.trainers.loop import Trained
     from training.trainers.processes import Processes, joined, local_bytes
     from training.trainers.study import Lesson, Study, lesson
-    from training.trainers.update import Learner, NotFinite, rate_at
+    from training.trainers.update import Learner, rate_at
 
 __all__ = [
     "Learner",
     "Lesson",
-    "NotFinite",
     "Processes",
     "Study",
     "Trained",
@@ -35,7 +34,7 @@ _HOMES = {
     "loop": ("Trained",),
     "processes": ("Processes", "joined", "local_bytes"),
     "study": ("Lesson", "Study", "lesson"),
-    "update": ("Learner", "NotFinite", "rate_at"),
+    "update": ("Learner", "rate_at"),
 }
 """Module -> what it holds; most load torch, so none is imported before it is asked for."""
 

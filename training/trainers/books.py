@@ -64,11 +64,10 @@ class Compute:
         """Pay for a step that took `seconds`, as far as there is money: the cap is a promise, a second more is not."""
         self.last_seconds = seconds
         owed = self.nano(seconds)
-        if self.ledger.remaining is None:
-            self.ledger.settle(reserved, owed)
-            return
+        # Never more than was put aside: a call that costs more is one a ledger no longer trusts, with a cap or without.
         self.ledger.settle(reserved, min(owed, reserved.nano))
-        rest = min(owed - reserved.nano, self.ledger.remaining)
+        rest, left = owed - reserved.nano, self.ledger.remaining
+        rest = rest if left is None else min(rest, left)
         more = self.ledger.reserve_now(rest, what) if rest > 0 else None
         if more is not None:
             self.ledger.settle(more, rest)

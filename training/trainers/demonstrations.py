@@ -48,7 +48,7 @@ def _written(transcript: Transcript, base: Base) -> Transcript:
     turns: list[Turn] = []
     replies: list[tuple[int, ...]] = []
     for turn in transcript.turns:
-        if turn.reply is None or turn.error is not None:
+        if turn.reply is None or turn.error is not None or turn.redacted:
             turns.append(turn)
             continue
         ids = base.reply_ids(turn.reply)

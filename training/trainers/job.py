@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -22,9 +22,10 @@ from orchestra.traces import names
 from orchestra.traces.records import Fact, LedgerEntry, RunRecord
 from orchestra.traces.store import Store, StoreFailed
 from training.adapters import Adapted, Lineage, Shape, adapted
+from training.adapters.files import lineage
 from training.adapters.files import read as read_adapter
 from training.advantages import ADVANTAGES
-from training.recipes import Learns, Recipe, Source, cautions
+from training.recipes import Agent, Learns, Recipe, Source, cautions
 from training.seams import BASES, PUBLISHERS, Base, EpisodeSource, Publisher
 from training.trainers.books import Compute
 from training.trainers.demonstrations import texts
@@ -78,7 +79,7 @@ async def train(
 
     Raises:
         InputError: something is wrong or missing; nothing was spent.
-        training.trainers.update.NotFinite: a loss was not a number; the step before it is saved.
+        training.adapters.NotFinite: a loss was not a number; the step before it is saved.
         training.adapters.DiskFull: there was no room for a checkpoint; earlier ones stay.
         training.adapters.NotAsSaved: what was saved in the end is not what was trained; the last checkpoint stays.
     """
@@ -163,7 +164,7 @@ async def _begun(
                 demonstrations=warm,
                 publisher=published,
                 compute=Compute(ledger, recipe.machine_usd_per_hour, commit=store.flush),
-                lineage=Lineage(base_sha256=base.sha256, recipe=recipe.name, runs=(run_id,)),
+                lineages={name: _lineage(agent, base.sha256, recipe, run_id) for name, agent in recipe.agents.items()},
             )
             await store.flush()
 
@@ -229,6 +230,12 @@ def network_of(recipe: Recipe, base_name: str, base: Any, processes: Processes, 
             network.fill(name, tensors)
     processes.wrap(network)
     return network
+
+
+def _lineage(agent: Agent, base_sha256: str, recipe: Recipe, run_id: str) -> Lineage:
+    """Where an agent's adapter comes from, as this run begins."""
+    before = lineage(Path(agent.start)) if agent.start else Lineage()
+    return replace(before, base_sha256=base_sha256, recipe=recipe.name, runs=(*before.runs, run_id))
 
 
 def _learner(recipe: Recipe, network: Adapted, processes: Processes) -> Learner:

@@ -14,6 +14,8 @@ from orchestra.errors import InputError
 from training.adapters.states import load_tensors, save_tensors, telling_no_room, write_bytes
 
 ADAPTERS, OPTIMISER, RANDOM, STATE = "adapters.safetensors", "optimiser.safetensors", "random.safetensors", "state.json"
+FORMER = ("value", "drawn", "seen_count", "seconds")
+"""What checkpoints of earlier versions say besides."""
 CURVE = "curve.jsonl"
 """One line of figures for each step."""
 
@@ -28,16 +30,12 @@ class Progress:
     """Steps of the warm-up that are finished."""
     updates: int = 0
     """Of the optimiser, in the present schedule."""
-    drawn: int = 0
-    """Episodes asked for so far: the cursor of every source."""
     seen: list[str] = field(default_factory=list)
-    """Episodes that were learnt from, for the adapters' cards."""
-    seen_count: int = 0
+    """Episodes that were learnt from, each once, for the adapters' cards."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Turns and steps that taught nothing, by reason."""
     credit: list[Any] | None = None
     """What the estimator of advantages keeps, as JSON can say it."""
-    seconds: dict[str, float] = field(default_factory=dict)
     warm_adapters: dict[str, str] = field(default_factory=dict)
     """Agent -> name and version of its adapter after the warm-up."""
     values: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -70,7 +68,10 @@ class Shelf:
         return self.folder / CURVE
 
     def checkpoints(self) -> list[Path]:
-        """Whole ones, the latest last."""
+        """Whole ones, the latest last; one that a kill left moved away is put back."""
+        for moved in self.folder.glob(".checkpoint-*.old"):
+            if not (whole := moved.with_name(moved.stem.removeprefix("."))).exists():
+                moved.replace(whole)
         found = [path for path in self.folder.glob("checkpoint-*") if (path / STATE).is_file()]
         return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
@@ -109,7 +110,8 @@ class Shelf:
             return None
         try:
             state = json.loads((found[-1] / STATE).read_text(encoding="utf-8"))
-            state.pop("value", None)  # of all agents together, as it was kept once
+            for former in FORMER:
+                state.pop(former, None)
             progress = Progress(**state)
         except (AttributeError, ValueError, TypeError) as cause:
             raise InputError(

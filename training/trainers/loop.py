@@ -11,9 +11,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from orchestra.errors import BudgetError, CannotAfford, InputError
-from orchestra.ledger import usd
+from orchestra.ledger import nano, usd
 from orchestra.traces.episode import Episode, Message
-from training.adapters import Lineage, LiveWeights, Saved, publish, reloaded, save
+from training.adapters import Lineage, LiveWeights, NotFinite, Saved, publish, reloaded, save
 from training.losses.figures import COUNT
 from training.recipes import Recipe
 from training.samples.selection import first_of
@@ -23,7 +23,7 @@ from training.trainers.figures import rewards, spoken, worth
 from training.trainers.keeping import Progress, Shelf, credit_from_json, credit_to_json, random_restored
 from training.trainers.study import Lesson, imitated, lesson, teaching
 from training.trainers.tokens import Tokens
-from training.trainers.update import Clock, Learner, NotFinite
+from training.trainers.update import Clock, Learner
 
 Figures = Mapping[str, Any]
 Teller = Callable[[Figures], None]
@@ -67,7 +67,8 @@ class Loop:
     demonstrations: EpisodeSource | None = None
     publisher: Publisher | None = None
     compute: Compute | None = None
-    lineage: Lineage = field(default_factory=Lineage)
+    lineages: Mapping[str, Lineage] = field(default_factory=dict)
+    """Agent -> where its adapter comes from but for this run's episodes and cost."""
     progress: Progress = field(default_factory=Progress)
     served: dict[str, str] = field(default_factory=dict)
     """Agent -> `name@version` now in force."""
@@ -108,7 +109,7 @@ class Loop:
             figures, taught = self._learn(phase, episodes, seed, clock)
             figures |= await self._publish_after(phase, number)
             clock.lap("publish")
-        self._count(phase, episodes, taught, clock)
+        self._count(phase, taught)
         figures = self._told(phase, number, figures, episodes, taught, clock)
         if self.learner.processes.is_first:
             self.shelf.note(figures)
@@ -214,7 +215,7 @@ class Loop:
 
     def _probe_with(self, taught: Lesson) -> None:
         """Ask publishers about a real transcript as soon as there is one."""
-        if not self.progress.seen_count and taught.strands:
+        if not self.progress.seen and taught.strands:
             self.progress.probe = [int(token) for token in taught.strands[0].token_ids[-256:]]
 
     async def _publish_after(self, phase: str, number: int) -> dict[str, float]:
@@ -275,22 +276,17 @@ class Loop:
             if self.compute is not None:
                 self.compute.pay(booked, what, time.perf_counter() - began)
 
-    def _count(self, phase: str, episodes: Sequence[Episode], taught: Lesson, clock: Clock) -> None:
+    def _count(self, phase: str, taught: Lesson) -> None:
         progress = self.progress
-        progress.drawn += len(episodes)
         if phase == "warm-up":
             progress.warmed += 1
         else:
             progress.step += 1
-            ids = dict.fromkeys(strand.episode for strand in taught.strands)
-            new = ids.keys() - set(progress.seen)  # recorded ones are drawn again
-            progress.seen = [*progress.seen, *(name for name in ids if name in new)][:10_000]
-            progress.seen_count += len(new)
+            ids = (strand.episode for strand in taught.strands)
+            progress.seen = list(dict.fromkeys((*progress.seen, *ids)))  # recorded ones are drawn again
             progress.credit = credit_to_json(taught.state)
         for reason, count in taught.skipped.items():
             progress.skipped[reason] = progress.skipped.get(reason, 0) + count
-        for what, seconds in clock.spent.items():
-            progress.seconds[what] = progress.seconds.get(what, 0.0) + seconds
 
     def _told(
         self,
@@ -359,14 +355,15 @@ class Loop:
             self.shelf.save(self.progress, adapters, optimiser)
 
     def _saved(self, weights: LiveWeights, folder: Path) -> Saved:
-        value = self.progress.values.get(weights.name)
+        value, before = self.progress.values.get(weights.name), self.lineages.get(weights.name, Lineage())
         spent, agents = 0 if self.compute is None else self.compute.ledger.spent, len(self.learner.adapted.agents)
+        price = nano(before.price_usd or 0) - (-spent // agents)
         lineage = replace(
-            self.lineage,
-            episodes=tuple(self.progress.seen),
-            episode_count=self.progress.seen_count,
+            before,
+            episodes=(*before.episodes, *self.progress.seen),
+            episode_count=before.episode_count + len(self.progress.seen),
             value=None if value is None else {"what": "reward at its seats in its last step of training", **value},
-            price_usd=None if self.compute is None else str(usd(-(-spent // agents))),
+            price_usd=None if self.compute is None else str(usd(price)),
         )
         return save(weights, folder, lineage)
 

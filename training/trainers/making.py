@@ -3,15 +3,18 @@
 For tests and for learning how training goes: it knows nothing, not even what a move looks like, until it is warmed up.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from orchestra.errors import InputError
 from training.adapters.network import quiet
 from training.recipes import Make
 
@@ -33,18 +36,27 @@ def made(how: Make, texts: Sequence[str], into: Path, seed: int) -> Path:
         texts: what its tokenizer is learnt from.
         into: made once for the same sizes, texts and seed.
         seed: of its weights.
+
+    Raises:
+        InputError: something else is where it belongs.
     """
     key = json.dumps([how.model_dump(), seed, sorted(texts)])
     target = into / f"made-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if (target / "config.json").is_file():
         return target
-    staging = target.with_name(f".{target.name}.part")
-    shutil.rmtree(staging, ignore_errors=True)
-    tokenizer = _tokenizer(how, texts)
-    with quiet():
-        _network(how, len(tokenizer), tokenizer.convert_tokens_to_ids(END), seed).save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    staging.replace(target)
+    into.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=into))  # another run may be making the same one
+    try:
+        tokenizer = _tokenizer(how, texts)
+        with quiet():
+            _network(how, len(tokenizer), tokenizer.convert_tokens_to_ids(END), seed).save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        with contextlib.suppress(OSError):  # somebody else was first
+            staging.replace(target)
+        if not (target / "config.json").is_file():
+            raise InputError(f"{str(target)!r} is in the way of a model that is to be made there; remove it")
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 

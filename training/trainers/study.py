@@ -270,8 +270,9 @@ def _flat(chosen: Sequence[Strand], advantages: Sequence[Floats], recipe: Recipe
     for strand, each in zip(chosen, advantages, strict=True):
         of[strand.agent].append(each)
     together = {agent: np.concatenate(each) for agent, each in of.items()}
-    found = {agent: WITHOUT for agent, each in together.items() if np.abs(each).max() < ROUNDING}
+    if recipe.loss.name == "clipped":
+        return {agent: WITHOUT for agent, each in together.items() if np.abs(each).max() < ROUNDING}
     if recipe.loss.name == "rejection-sampling":
         threshold = recipe.loss.options.get("threshold", 0.0)
-        found = {agent: BELOW for agent, each in together.items() if each.max() <= threshold} | found
-    return found
+        return {agent: BELOW for agent, each in together.items() if each.max() <= threshold}
+    return {}  # weighted by its advantage, a turn that is as good as the others counts fully

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestra.errors import OrchestraError
-from training.adapters import Adapted
+from training.adapters import Adapted, NotFinite
 from training.adapters.network import like, whole
 from training.losses import LOSSES, Loss, Scored, merged, terms
 from training.recipes import Optimiser
@@ -25,10 +24,6 @@ from training.trainers.study import Study
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Of AdamW, one each for every parameter."""
-
-
-class NotFinite(OrchestraError, ArithmeticError):
-    """A loss or a gradient is not a number, or infinite; the weights were not changed by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,8 @@ class Learner:
         return found
 
     def resume(self, state: Mapping[str, Tensor], updates: int) -> None:
-        """Go on with the state that `state` returned."""
+        """Go on with the state that `state` returned; what it does not have is forgotten."""
+        self.optimiser.state.clear()
         for name, matrix in self.adapted.trained().items():
             if f"step/{name}" in state:
                 fused = self.adapted.device.type == "cuda"

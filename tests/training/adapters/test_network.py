@@ -2,10 +2,10 @@ import numpy as np
 import peft
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from orchestra.errors import InputError
-from training.adapters import Shape, adapted
+from training.adapters import NotFinite, Shape, adapted
 from training.samples import Span, Strand, unpacked
 
 PROBE = tuple(range(3, 40))
@@ -113,3 +113,37 @@ def test_what_cannot_be_is_an_input_error(folder, agents, settings, words):
 def test_a_folder_without_a_model_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="no language model to train"):
         adapted(tmp_path, {"player": Shape()})
+
+
+def test_an_agent_may_be_called_as_a_layer_is(network):
+    names = ("model", "layers", "0", "1", "lora_A", "weight")
+    several = network(names)
+    plain = network(("player",)).tensors("player")
+    assert all(several.tensors(name).keys() == plain.keys() for name in names)
+    assert len({id(matrix) for name in names for matrix in several.parameters(name).values()}) == len(names) * len(
+        plain
+    )
+
+
+def test_nothing_is_dropped_while_layers_are_checkpointed(tmp_path):
+    config = OPTConfig(
+        vocab_size=64,
+        hidden_size=16,
+        ffn_dim=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        dropout=0.5,
+        layerdrop=0.5,
+    )
+    OPTForCausalLM(config).save_pretrained(tmp_path)
+    made = adapted(tmp_path, {"player": Shape(initial_b=0.1)}, checkpointing=True)
+    once = said(made)
+    assert all(said(made) == once for _ in range(3))
+
+
+def test_a_probe_that_scores_no_number_is_an_error(network):
+    broken = network()
+    with torch.no_grad():
+        next(iter(broken.parameters("player").values())).fill_(float("nan"))
+    with pytest.raises(NotFinite, match="lower learning rate"):
+        broken.weights("player", PROBE)

@@ -108,6 +108,24 @@ def test_every_recipe_that_comes_along_is_read_and_is_named_after_its_file(name)
     assert cautions(read(name)) == ()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("loss.options.cap=0", "cap is above 0, not 0"),
+        ("loss.options.dual=0.5", "dual is above 1, not 0.5"),
+        ("loss.options.kl=nan", "finite number"),
+        ("optimiser.learning_rate=inf", "finite number"),
+        ("optimiser.betas=[0.9, 1.0]", "less than 1"),
+        ("base.dtype='float16'", "'bfloat16' or 'float32'"),
+        ("credit={estimator='spiral', options={decay=1.5}}", "decay is from 0 to below 1, not 1.5"),
+        ("loss={name='advantage-weighted', options={sharpness=0}}", "sharpness is above 0, not 0"),
+    ],
+)
+def test_an_option_that_would_teach_nothing_or_break_is_refused_before_anything_is_spent(change, words):
+    with pytest.raises(InputError, match=words):
+        read("tiny", [change])
+
+
 PAPER = {
     "base.model": "local/Qwen/Qwen3-4B",
     "base.dtype": "bfloat16",

@@ -11,12 +11,11 @@ from orchestra.errors import InputError
 from orchestra.ledger import Ledger, nano
 from orchestra.models.local.publishing import local_publisher
 from orchestra.traces.store import Store
-from training.adapters import DiskFull, Lineage, NotAsSaved, NotPublished, load_tensors, save, save_tensors
+from training.adapters import DiskFull, Lineage, NotAsSaved, NotFinite, NotPublished, load_tensors, save, save_tensors
 from training.recipes import Recipe
 from training.trainers.job import network_of, train
 from training.trainers.processes import Processes
 from training.trainers.study import FLAT, UNSCORED, lesson
-from training.trainers.update import NotFinite
 
 
 async def test_an_agent_learns_a_game_by_playing_it(words, recipe_of, doubles, tmp_path):
