@@ -86,6 +86,10 @@ class Playhouse:
             for table in playing:
                 table.cancel()
             await asyncio.gather(*playing, return_exceptions=True)
+            kept = {id(team) for team, _ in self.homes}
+            for team in (team for _, teams in tables for team in teams):
+                if isinstance(team, AgentGraph) and id(team) not in kept:
+                    runtime.forget(team)  # the next time, agents wear other adapters and are other teams
         short = next((episode for episode in found if episode.error_type in CUT_SHORT), None)
         if short is not None:
             raise CannotAfford(f"the games of this step were cut short: {short.error}")

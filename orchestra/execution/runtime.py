@@ -222,6 +222,10 @@ class Runtime:
             self._teams[id(graph)] = Team(graph, application(graph), content_hash(graph), folder)
         return self._teams[id(graph)].folder
 
+    def forget(self, graph: AgentGraph) -> None:
+        """Let go of what `prepare` made of a graph that plays no more."""
+        self._teams.pop(id(graph), None)
+
     async def play(
         self,
         graph: AgentGraph,

@@ -1,9 +1,12 @@
 """What a trainer is given when games are played for it."""
 
+import gc
 import re
+import weakref
 
 import pytest
 
+from orchestra.environments import sources
 from orchestra.environments.sources import demonstrations, self_play
 from orchestra.errors import CannotAfford, InputError
 from orchestra.ledger import Ledger
@@ -57,6 +60,24 @@ async def test_games_are_dealt_out_evenly_and_ids_stay_unique_over_steps(opened)
         "tic-tac-toe",
     ]
     assert len({one.episode_id for one in episodes}) == 7
+
+
+async def test_teams_of_earlier_steps_are_forgotten(opened, monkeypatch):
+    made, player = [], sources.player
+
+    def kept_in_mind(*given, **chosen):
+        team = player(*given, **chosen)
+        made.append(weakref.ref(team))
+        return team
+
+    monkeypatch.setattr(sources, "player", kept_in_mind)
+    source = opened()
+    for step in range(3):
+        await source.episodes({}, 2, seed=step)
+        gc.collect()
+    await source.close()
+    assert len(made) == 6
+    assert not any(team() for team in made[:4])
 
 
 async def test_two_agents_hold_the_seats_they_are_given(opened):
