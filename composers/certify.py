@@ -1,8 +1,9 @@
 """From a composition to its certificate: held-out tasks, and baselines that cost as much as the team.
 
 Every arm answers the same held-out tasks. The two single-agent baselines draw k independent samples per task and vote
-the way the team votes, with k such that they list at what the team lists at; k and the choice between the two baselines
-are made on the *trial* split, so that nothing about the held-out tasks decides what the team is compared with.
+the way the team votes, with k such that they list at what the team lists at; or they answer once, where that does as
+well on the trial tasks. k, this choice and the one between the two baselines are made on the *trial* split, so that
+nothing about the held-out tasks decides what the team is compared with.
 
 Source:
     Equal-cost comparison: arXiv:2606.13003, arXiv:2510.06711; see `orchestra.evaluation.baselines`.
@@ -10,7 +11,7 @@ Source:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -58,8 +59,8 @@ class Contender:
 class _Evidence:
     """What has been measured so far; what is missing when a budget ran out."""
 
-    ballot: VoteNode
-    """How samples are counted, the team's and the baselines' alike."""
+    ballot: Callable[[Task], VoteNode]
+    """How samples of a task are counted, the team's and the baselines' alike."""
     trial: dict[str, Arm] = field(default_factory=dict)
     heldout: dict[str, Arm] = field(default_factory=dict)
     samples: dict[str, Fraction] = field(default_factory=dict)
@@ -75,7 +76,7 @@ async def certify(
         rivals: the other compositions it is measured beside: `retrieval` and `identity`.
         incomplete: why one of them is missing.
     """
-    evidence = _Evidence(ballot=ballot(composition.graph, search.problem.trial_tasks), incomplete=incomplete)
+    evidence = _Evidence(ballot=ballot(composition.graph), incomplete=incomplete)
     problem = search.problem
     chosen = _components(problem, composition.chosen)
     team = Contender(TEAM, composition.graph, f"the team, by {problem.composer}", chosen)
@@ -103,18 +104,22 @@ async def certify(
 async def _trial_split(
     search: Search, evidence: _Evidence, team: Contender, baselines: tuple[Contender, Contender]
 ) -> None:
-    """Measure k for both baselines, and how good each is with it."""
+    """Measure k for both baselines, how good each is with it, and whether answering once is as good.
+
+    Two warm samples are no vote: the first decides a tie, so they are one warm answer. A user who may spend as much as
+    the team would not buy that where a single answer does better.
+    """
     tasks = search.problem.trial_tasks
     evidence.trial[TEAM] = await _arm(search, evidence, team, tasks, "trial", 1)
     for baseline in baselines:
         once = await _arm(search, evidence, baseline, tasks, "trial-once", 1)
         expected = expected_samples(evidence.trial[TEAM], once)
-        evidence.samples[baseline.name] = expected
-        evidence.trial[baseline.name] = (
-            once
-            if expected == 1
-            else await _arm(search, evidence, baseline, tasks, "trial", _draw(tasks, expected, search.problem.seed))
-        )
+        best = once
+        if expected > 1:
+            drawn = _draw(tasks, expected, search.problem.seed)
+            best = better_baseline(once, await _arm(search, evidence, baseline, tasks, "trial", drawn))
+        evidence.samples[baseline.name] = Fraction(1) if best is once else expected
+        evidence.trial[baseline.name] = best
 
 
 async def _held_out(search: Search, evidence: _Evidence, contender: Contender) -> Arm:
@@ -146,16 +151,16 @@ async def _arm(
         purse=purse,
         seed=search.problem.seed,
         samples=samples,
-        vote=evidence.ballot,
+        ballot=evidence.ballot,
         on_done=search.on_start(purse.path.removeprefix("run/"), len(tasks)),
     )
     return swept.whole()
 
 
-def ballot(team: AgentGraph, tasks: tuple[Task, ...]) -> VoteNode:
-    """How a baseline's samples are counted: as the team counts, if it votes; else by what the tasks' scorers read."""
-    voting = (node for node in team.nodes if isinstance(node, VoteNode))
-    return next(voting, None) or ballot_for(tasks)
+def ballot(team: AgentGraph) -> Callable[[Task], VoteNode]:
+    """How a baseline counts its samples of a task: as the team counts, if it votes; else by what the scorer reads."""
+    voting = next((node for node in team.nodes if isinstance(node, VoteNode)), None)
+    return lambda task: voting or ballot_for((task,))
 
 
 def _components(problem: Problem, names: tuple[str, ...]) -> tuple[Component, ...]:
@@ -179,7 +184,7 @@ def _certificate(
     if team is not None and SINGLE in evidence.heldout and EQUIPPED in evidence.heldout:
         better = better_baseline(evidence.trial[SINGLE], evidence.trial[EQUIPPED])
         baseline = evidence.heldout[better.name]
-        because = f"the better of the two on the {len(problem.trial_tasks)} trial tasks, at the team's cost"
+        because = f"the better of the two on the {len(problem.trial_tasks)} trial tasks, at the team's cost at most"
         versus = headline(team, baseline, chosen_because=because, margin=problem.margin)
         verdict = verdict_line(versus, arms) + _beyond(composition.equipment_usd, budget)
         paid_back = search.purse.spent + runtime.tallies.get(search.purse.path, Spent()).borrowed_nano

@@ -143,10 +143,9 @@ def _refuse_early(problem: Problem, runtime: Runtime) -> None:
     models = [runtime.priced_model(name) for name in _model_names(problem)]
     runtime.refuse_uncapped("--search-budget")
     unpriced = [model.name for model in models if model.price is None]
-    if unpriced and len(unpriced) < len(models):
+    if unpriced:
         raise UnknownPrice(
-            f"the price of model {unpriced[0]!r} is not known beside models whose price is, so nothing can be compared "
-            f"at equal cost; {STATE_PRICE}"
+            f"the price of model {unpriced[0]!r} is not known, so nothing can be compared at equal cost; {STATE_PRICE}"
         )
     _check_tools(problem)
     check_scorers(problem.tasks, runtime.folder, trust=problem.settings.trust)

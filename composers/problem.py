@@ -13,7 +13,7 @@ from composers.knapsack.similarity import similarity_for
 from graphs.motifs import MOTIFS
 from orchestra.agents.inventory import Inventory
 from orchestra.agents.inventory_file import read_inventory
-from orchestra.benchmarks.tasks import Task, of_split, read_tasks, tasks_hash
+from orchestra.benchmarks.tasks import Task, check_ids, of_split, read_tasks, tasks_hash
 from orchestra.errors import InputError
 from orchestra.evaluation.paired import MARGIN
 from orchestra.execution.recording import recorded_inputs
@@ -120,6 +120,7 @@ class Problem:
                 f"a latency limit needs latency_seconds on every component; {mute[0]!r} states none "
                 f"({len(mute)} in all)"
             )
+        check_ids(self.tasks)
         untargeted = [task.id for task in self.tasks if task.target is None]
         if untargeted:
             raise InputError(

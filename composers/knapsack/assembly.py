@@ -92,8 +92,11 @@ def assemble(
 
 
 def ballot_for(tasks: Collection[Task]) -> VoteNode:
-    """How answers to `tasks` are counted where nobody said: by what the tasks' scorers read of them."""
-    numeric = sum(task.scorer == "numeric" for task in tasks) * 2 > len(tasks)
+    """How answers to `tasks` are counted where nobody said: by their numbers if all are scored by these, else whole.
+
+    A number taken from the answer to another task would leave nothing to score.
+    """
+    numeric = all(task.scorer == "numeric" for task in tasks)
     return VoteNode(id=BALLOT, extract="last-number" if numeric else "whole")
 
 

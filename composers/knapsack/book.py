@@ -120,7 +120,8 @@ class Book:
             gap=bound - value,
             components=best.chosen,
             ratio=value / reached if reached > 0 else None,
-            guarantee=limits.ratio_bound if limits else None,
+            # Of what was offered; a whole inventory holds components that the rule never saw.
+            guarantee=limits.guarantee if limits and not whole_inventory else None,
             lowest_density=limits.lowest if limits else None,
             highest_density=limits.highest if limits else None,
             clipped=self.clipped,

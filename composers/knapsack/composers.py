@@ -146,7 +146,7 @@ async def _hire(
     done = trials.search.on_start("trying components", len(stream))
     ahead = 1 if runtime.model(problem.settings.model).external else LOOK_AHEAD
     running: dict[str, asyncio.Task[tuple[TrialEstimate, ...]]] = {}
-    pace = _Pace(problem.latency_limit_seconds)
+    pace = _Pace(None if problem.latency_limit_seconds is None else Decimal(str(problem.latency_limit_seconds)))
     for position, offered in enumerate(stream):
         for coming in stream[position : position + ahead]:
             name = coming.component.name
@@ -184,8 +184,8 @@ def _asked(offered: Retrieved) -> tuple[str, Decimal, tuple[str, ...]]:
 class _Pace:
     """What is left of a limit on the chosen components' latencies together."""
 
-    left: float | None
-    """Seconds; `None` means no limit."""
+    left: Decimal | None
+    """Seconds; `None` means no limit. Decimal, as three times 0.1 must fit into 0.3."""
 
     def fits(self, component: Component) -> bool:
         """Whether `component` can still be taken."""
@@ -197,9 +197,9 @@ class _Pace:
             self.left -= _latency(component)
 
 
-def _latency(component: Component) -> float:
+def _latency(component: Component) -> Decimal:
     assert component.latency_seconds is not None, "a problem with a latency limit is checked for it"
-    return component.latency_seconds
+    return Decimal(str(component.latency_seconds))
 
 
 def _refuse_latency_limit(state: Search) -> None:
@@ -259,7 +259,8 @@ async def _measured(
     for entry in entries:
         try:
             helped = [each.skill for each in entry.estimates if each.gain > 0]
-            entry.fresh = await trials.fresh(entry.component, [wanted[name] for name in helped])
+            tried = [wanted[each.skill] for each in entry.estimates]
+            entry.fresh = await trials.fresh(entry.component, [wanted[name] for name in helped], tried)
         except BudgetError as short:
             ran_out = ran_out or str(short)
             break

@@ -20,8 +20,9 @@ Source:
     (3) densities outside `[L, U]` are clipped and counted instead of assumed away;
     (4) a component that no trial result could get hired is passed over before its trial is paid for; no decision
     changes, since the threshold never falls;
-    (5) a free component that helps is always hired. The guarantee is for small prices and values that add up; marginal
-    values only approximate the second.
+    (5) a free component that helps is always hired;
+    (6) values are marginal, as components help with the same skills, and the ratio is for values that add up: ours is
+    `ln(U/L) + 2` (`Bounds.guarantee`).
 """
 
 import math
@@ -65,8 +66,17 @@ class Bounds(Value):
 
     @property
     def ratio_bound(self) -> float:
-        """`ln(U/L) + 1`: the optimum is at most this many times what the rule hires, if prices are small."""
+        """`ln(U/L) + 1`: the optimum is at most so many times what is hired, if prices are small and values add up."""
         return math.log(self.highest / self.lowest) + 1
+
+    @property
+    def guarantee(self) -> float:
+        """`ln(U/L) + 2`: the same of values that overlap, as those of components that help with the same skills do.
+
+        What was let go adds to what was hired at most the last threshold for each unit of the budget, and that is at
+        most `ratio_bound` times the value hired; what was hired is counted once more, since the optimum may hold it.
+        """
+        return self.ratio_bound + 1
 
 
 class OnlineState(Value):
@@ -116,7 +126,7 @@ def psi(utilisation: float, *, lowest: float, highest: float) -> float:
 
 
 def bounds(skills: Sequence[Skill], components: Sequence[Component], smallest_gain: float) -> Bounds:
-    """`L` and `U` for these skills and prices; free components set neither.
+    """`L` and `U` for these skills and prices; free components set neither; where all are free, nothing hangs on them.
 
     Args:
         skills: what is needed, with weights.
@@ -124,14 +134,14 @@ def bounds(skills: Sequence[Skill], components: Sequence[Component], smallest_ga
         smallest_gain: smallest positive gain a trial can resolve: 1 over its number of queries.
 
     Raises:
-        InputError: no skill, no component with a price above 0, or a gain outside (0, 1].
+        InputError: no skill, no component, or a gain outside (0, 1].
     """
-    prices = [float(component.price_usd) for component in components if component.price_usd > 0]
-    if not skills or not prices or not 0 < smallest_gain <= 1:
+    if not skills or not components or not 0 < smallest_gain <= 1:
         raise InputError(
-            f"no bounds on the density: {len(skills)} skills, {len(prices)} components with a price above 0, smallest "
-            f"gain {smallest_gain}; give some skills, some prices and a gain above 0 up to 1"
+            f"no bounds on the density: {len(skills)} skills, {len(components)} components, smallest gain "
+            f"{smallest_gain}; give some skills, some components and a gain above 0 up to 1"
         )
+    prices = [float(component.price_usd) for component in components if component.price_usd > 0] or [1.0]
     weights = [skill.weight for skill in skills]
     return Bounds(lowest=min(weights) * smallest_gain / max(prices), highest=math.fsum(weights) / min(prices))
 

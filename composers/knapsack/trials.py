@@ -74,11 +74,11 @@ class Trials:
         return begun
 
     def queries(self, skill: Skill) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Task ids to try a component on, and as many others to measure a chosen one again."""
+        """Task ids to try a component on, and the others, of which a chosen one is measured again on some."""
         order = list(skill.queries)
         random.Random(f"{self.seed} {skill.name}").shuffle(order)
         count = self.search.problem.queries
-        return tuple(order[:count]), tuple(order[count : 2 * count])
+        return tuple(order[:count]), tuple(order[count:])
 
     async def estimates(self, component: Component, skills: Sequence[Skill]) -> tuple[TrialEstimate, ...]:
         """What `component` gains for each of `skills`.
@@ -88,13 +88,21 @@ class Trials:
         """
         return await self._estimates(component, [(skill, self.queries(skill)[0]) for skill in skills])
 
-    async def fresh(self, component: Component, skills: Sequence[Skill]) -> tuple[TrialEstimate, ...]:
+    async def fresh(
+        self, component: Component, skills: Sequence[Skill], tried: Sequence[Skill]
+    ) -> tuple[TrialEstimate, ...]:
         """The same on queries that did not choose it; a skill without further queries is left out.
+
+        Args:
+            skills: to measure it for.
+            tried: that it was tried for: a task may be a query of several.
 
         Raises:
             BudgetError: the search ran out of money.
         """
-        asked = [(skill, self.queries(skill)[1]) for skill in skills]
+        known = {task_id for skill in tried for task_id in self.queries(skill)[0]}
+        count = self.search.problem.queries
+        asked = [(skill, tuple(i for i in self.queries(skill)[1] if i not in known)[:count]) for skill in skills]
         return await self._estimates(component, [(skill, ids) for skill, ids in asked if ids])
 
     async def _estimates(

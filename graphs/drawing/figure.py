@@ -137,7 +137,7 @@ class _Picture:
         size = 9.5 if max(len(line) for line in lines) <= 17 else 8.2
         rise = 0.1 if below else 0.0
         name = "\n".join(lines)
-        style: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 6}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 6, "parse_math": False}
         axes.text(x, y + rise, name, fontsize=size, color=INK, fontweight="bold", linespacing=1.05, **style)
         if below:
             drop = 0.2 if len(lines) == 1 else 0.25
@@ -152,7 +152,9 @@ class _Picture:
             "edgecolor": colour,
             "linewidth": 1,
         }
-        axes.text(right, y, text, fontsize=7.4, color=INK, ha="right", va="center", bbox=box, zorder=7)
+        axes.text(
+            right, y, text, fontsize=7.4, color=INK, ha="right", va="center", bbox=box, zorder=7, parse_math=False
+        )
 
     # Channels
 
@@ -287,9 +289,9 @@ class _Picture:
         left = 0.3
         letters = max(20, int((self.width - 0.6) / 0.135))
         axes.text(left, self.height - 0.36, _shortened(self._graph.name, letters), fontsize=14, color=INK,
-                  fontweight="bold", va="center")  # fmt: skip
+                  fontweight="bold", va="center", parse_math=False)  # fmt: skip
         about = _shortened(heading(self._graph), max(30, int((self.width - 0.6) / 0.073)))
-        axes.text(left, self.height - 0.63, about, fontsize=8.5, color=QUIET, va="center")
+        axes.text(left, self.height - 0.63, about, fontsize=8.5, color=QUIET, va="center", parse_math=False)
 
     def _write_legend(self, axes: Axes) -> None:
         x, y = 0.3, 0.3
@@ -367,7 +369,7 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
 
 def _wrapped(name: str, width: int, most: int) -> list[str]:
     """`name` in at most so many lines, broken after its own separators where it has some."""
-    spaced = "".join(f"{letter}\0" if letter in "-_." else letter for letter in name)
+    spaced = "".join(f"{letter}\0" if letter in "-_." else letter for letter in _printable(name))
     lines = [""]
     for part in (piece for word in spaced.split("\0") for piece in textwrap.wrap(word, width) or [""]):
         if lines[-1] and len(lines[-1]) + len(part) > width:
@@ -377,5 +379,10 @@ def _wrapped(name: str, width: int, most: int) -> list[str]:
 
 
 def _shortened(text: str, width: int) -> str:
-    line = " ".join(text.split())
+    line = " ".join(_printable(text).split())
     return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
+
+
+def _printable(text: str) -> str:
+    """`text` without letters that a picture cannot hold, such as control characters, which are no XML."""
+    return "".join(letter if letter.isprintable() or letter.isspace() else "�" for letter in text)

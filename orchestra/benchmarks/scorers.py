@@ -5,10 +5,10 @@ The built-in scorers are pure functions of reply and target, and none of them as
 
 - `exact`: the same text, but for white space at both ends.
 - `numeric`: the *last* number of the reply equals the target. `1,234.50`, `1234.5` and `$1,234.50` are one number;
-  so are `-5`, `−5` and `-$5`. A minus sign belongs to a number unless something it could be taken from stands directly
-  before it (`10-5`, `2024-01-15`). Digits inside a word (`m2`, `CO2`) or an exponent (`m^2`) are no numbers of the
-  reply; units and `%` after a number are passed over. There is no decimal comma: `3,5` is 3 and then 5. Two numbers are
-  equal when they differ by at most a part in 10⁹, which forgives binary fractions, not rounding.
+  so are `-5`, `−5`, `–5` and `-$5`. A minus sign belongs to a number unless something it could be taken from stands
+  directly before it (`10-5`, `2024-01-15`). Digits inside a word (`m2`, `CO2`) or an exponent (`m^2`) are no numbers of
+  the reply; units and `%` after a number are passed over. There is no decimal comma: `3,5` is 3 and then 5. Two numbers
+  are equal when they differ by at most a part in 10⁹ of the target, which forgives binary fractions, not rounding.
 - `contains` (the default): the target occurs in the reply, whatever the letter case, and with any white space, or none,
   where it has some. A target of up to 8 characters, or with a digit at that end, must not run on into another word or
   number: `5` is not in `15`, `1.5`, `5,000` or `-5`, and `cat` is not in `catalogue`.
@@ -43,7 +43,7 @@ SHORT_CHARACTERS = 8
 _CLOSE = Decimal("1e-9")
 _NUMBER = re.compile(
     r"""
-    (?:(?<![\w.)%^])(?P<sign>[-−+]))?    # not the minus of 10-5
+    (?:(?<![\w.)%^])(?P<sign>[-−–+]))?   # not the minus of 10-5
     (?:[$€£¥]\s?)?
     (?<![A-Za-z_^0-9])(?<![0-9]\.)       # not the 2 of m2 or of m^2, nor the 3 of 1.2.3
     (?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
@@ -106,7 +106,7 @@ def numeric(reply: str, target: str) -> float:
     if wanted is None:
         raise InputError(f"the numeric scorer needs a number as target, got {target!r}")
     said = last_number(reply)
-    return float(said is not None and abs(said - wanted) <= _CLOSE * max(Decimal(1), abs(wanted)))
+    return float(said is not None and abs(said - wanted) <= _CLOSE * abs(wanted))
 
 
 def contains(reply: str, target: str) -> float:
@@ -169,7 +169,7 @@ def _value(found: re.Match[str]) -> Decimal | None:
         value = Decimal(text)
     except InvalidOperation:
         return None
-    return -value if found["sign"] in ("-", "−") else value
+    return -value if found["sign"] in ("-", "−", "–") else value
 
 
 @lru_cache(maxsize=4096)
@@ -178,8 +178,9 @@ def _occurrence(target: str) -> re.Pattern[str]:
     short = len(target) <= SHORT_CHARACTERS
     before = after = ""
     if target[:1].isdigit():
-        # Nor the end of a decimal or grouped number, nor a number with a minus sign of its own.
-        before = r"(?<!\w)(?<!\d[.,])(?<![\s(=:$]-)(?<!^-)(?<!−)"
+        # Nor the end of a decimal or grouped number, nor a number with a minus of its own, before a currency or not.
+        minus = "".join(rf"(?<!{free}[-−–]{money})" for free in ("^", r"[^\w.)%^]") for money in ("", "[$€£¥]"))
+        before = rf"(?<!\w)(?<!\d[.,]){minus}"
     elif short and target[:1].isalpha():
         before = r"(?<!\w)"
     if target[-1:].isdigit():

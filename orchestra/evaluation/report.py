@@ -197,7 +197,8 @@ def _headline(certificate: Certificate) -> Markup | None:
             "p",
             "“Team better” is said when the whole interval lies above 0, “single agent as good or better” when it "
             f"lies below the margin of {points(found.margin).lstrip('+')} points. "
-            "Either is wrong in at most 5 % of repetitions.",
+            "Either is wrong in at most 5 % of repetitions, of one look: a verdict after more tasks needs tasks that "
+            "were not in this one.",
             class_="note",
         ),
     )

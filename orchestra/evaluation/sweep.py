@@ -13,7 +13,7 @@ from pathlib import Path
 from graphs import AgentGraph, AgentNode, RouterNode, Sampling, VoteNode
 from graphs.identity import content_hash
 from orchestra.benchmarks.scorers import check_scorers
-from orchestra.benchmarks.tasks import Task, tasks_hash
+from orchestra.benchmarks.tasks import Task, check_ids, tasks_hash
 from orchestra.errors import BudgetError, InputError
 from orchestra.evaluation.breakeven import cost_of_pass
 from orchestra.evaluation.intervals import Estimate, success_interval
@@ -64,7 +64,7 @@ async def sweep(
     purse: Ledger,
     seed: int = 0,
     samples: int | Mapping[str, int] = 1,
-    vote: VoteNode | None = None,
+    ballot: Callable[[Task], VoteNode] | None = None,
     on_done: Callable[[], None] = lambda: None,
 ) -> Swept:
     """The arm `name`: `graph` at every task, with independent samples of each.
@@ -75,7 +75,7 @@ async def sweep(
     Args:
         key: prefix of the journal keys, unique within the run.
         samples: per task, or one number for all; from 2 on the team samples at `SAMPLE_TEMPERATURE` if it is greedy.
-        vote: counts the samples of a task into one answer; `None` averages their scores instead.
+        ballot: how the samples of a task are counted into one answer; `None` averages their scores instead.
         on_done: called after each task that ended.
     """
     folder = runtime.prepare(graph)
@@ -104,7 +104,7 @@ async def sweep(
             short.extend(cut)
             return None
         on_done()
-        return _outcome(runtime, task, plays, vote)
+        return _outcome(runtime, task, plays, None if ballot is None else ballot(task))
 
     outcomes = await asyncio.gather(*(one(task) for task in tasks))
     ended = [outcome for outcome in outcomes if outcome is not None]
@@ -265,6 +265,7 @@ async def evaluate(
 def _check_targets(tasks: Sequence[Task]) -> None:
     if not tasks:
         raise InputError("there is no task to evaluate on; name another file or --split")
+    check_ids(tasks)
     unscored = [task.id for task in tasks if task.target is None]
     if unscored:
         raise InputError(f"evaluation needs a target on every task; {unscored[0]!r} has none ({len(unscored)} in all)")

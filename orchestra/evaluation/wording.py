@@ -1,5 +1,6 @@
 """How figures are written for people: the same words in the report, on the terminal and in the verdict."""
 
+import math
 from decimal import Decimal
 
 from orchestra.evaluation.certificate import BreakEvenResult, Certificate, Headline, Interval
@@ -120,9 +121,10 @@ def optimum_lines(certificate: Certificate) -> tuple[tuple[str, str], ...]:
     ]
     if found.ratio is not None:
         lines.append(("competitive ratio", f"{found.ratio:.3f} reached"))
-    if found.guarantee is not None:
+    if found.guarantee is not None and found.highest_density and found.lowest_density:
+        beyond = round(found.guarantee - math.log(found.highest_density / found.lowest_density))
         lines += [
-            ("guaranteed", f"ln(U/L) + 1 = {found.guarantee:.3f}"),
+            ("guaranteed", f"ln(U/L) + {beyond} = {found.guarantee:.3f}"),
             ("L and U", f"{number(found.lowest_density)} and {number(found.highest_density)}; {found.clipped} clipped"),
         ]
     if found.assumption is not None:

@@ -12,12 +12,10 @@ Source:
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from graphs.model import VoteNode
-
-# A sign counts only where it cannot be a dash or a subtraction: "5-3" ends in 3, "= -3" in -3.
-_NUMBER = re.compile(r"(?:(?<![\w)\].])[-−+])?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<!\d)\.\d+)(?:[eE][+-]?\d+)?")
+from orchestra.benchmarks.scorers import last_number
 
 
 def extract(text: str, node: VoteNode) -> str:
@@ -25,7 +23,7 @@ def extract(text: str, node: VoteNode) -> str:
 
     - `whole`: the text without surrounding white space
     - `last-line`: its last line that is not blank
-    - `last-number`: the last number in it, without thousands separators
+    - `last-number`: the last number in it, as the `numeric` scorer reads it, without thousands separators
     - `pattern`: the first match of the node's regular expression: its first group, else all of it
 
     >>> extract("61 times 65 is 3,965.", VoteNode(id="v", extract="last-number"))
@@ -37,8 +35,8 @@ def extract(text: str, node: VoteNode) -> str:
         case "last-line":
             return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
         case "last-number":
-            found = _NUMBER.findall(text)
-            return found[-1].replace(",", "").replace("−", "-") if found else ""
+            number = last_number(text)
+            return "" if number is None else str(number)
         case "pattern":
             hit = re.search(node.pattern or "", text)
             if hit is None:
@@ -70,8 +68,5 @@ def tally(messages: Sequence[tuple[str, str]], node: VoteNode) -> str:
 def _same(answer: str, node: VoteNode) -> str | Decimal:
     """What two equal answers have in common."""
     if node.extract == "last-number":
-        try:
-            return Decimal(answer)
-        except InvalidOperation:  # an exponent beyond all decimals is still equal to itself
-            return answer
+        return Decimal(answer)
     return answer.strip().casefold()

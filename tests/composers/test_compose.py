@@ -1,15 +1,20 @@
 import json
+from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
 from composers.composing import compose, forecast
+from composers.knapsack.trials import Trials
 from composers.problem import Problem
 from graphs.serialisation import read
-from orchestra.errors import InputError
+from orchestra.errors import InputError, UnknownPrice
 from orchestra.evaluation.certificate import read_certificate
+from orchestra.evaluation.outcomes import Arm
 from orchestra.execution import Settings
 from orchestra.ledger import nano
+from orchestra.testing import ScriptedModel
 from orchestra.traces.store import Store
 
 
@@ -136,3 +141,71 @@ async def test_tasks_of_one_split_alone_are_refused(office, problem):
     (office / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match="heldout split"):
         problem()
+
+
+async def test_a_baseline_of_several_samples_is_judged_task_by_task(problem, office):
+    """One agent that is always right is as good as its team, however many samples the team's price allows it."""
+    (office / "rules.yaml").write_text(
+        "rules:\n"
+        "  - {match: '(?s)Tool result: [\\w.-]+: (.+)\\nAnswer:', reply: 'In all, after much thought, it is \\1'}\n"
+        "  - {match: 'What is', reply: '437 m^2'}\n  - {match: 'Reverse', reply: yx}\n"
+    )
+    rows = [json.loads(line) for line in (office / "tasks.jsonl").read_text().splitlines()]
+    for row in rows:
+        right = {"input": "What is 19 * 23?", "target": "437", "scorer": "numeric"}
+        row.update(right if row["id"].startswith("m") else {"input": "Reverse xy", "target": "yx"})
+    (office / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = await compose(problem(composer="identity"), store=office / "store.sqlite")
+    assert made.certificate.arm("single agent").success == 1
+    assert made.certificate.headline.verdict != "team better"
+
+
+async def test_two_warm_samples_do_not_stand_in_for_one_answer_that_does_better(office, problem, monkeypatch):
+    """Of an agent that errs when it is warm, the answer without a temperature is the baseline."""
+    from composers import certify
+
+    drawn = []
+    swept = certify.sweep
+
+    async def noting(runtime, name, graph, tasks, *, samples, **how):
+        found = await swept(runtime, name, graph, tasks, samples=samples, **how)
+        if samples != 1:
+            worse = [replace(one, score=0.0) for one in found.arm.measured]
+            found = replace(found, arm=Arm.of(name, worse))
+            drawn.append(name)
+        return found
+
+    monkeypatch.setattr(certify, "sweep", noting)
+    monkeypatch.setattr(certify, "expected_samples", lambda team, once: Fraction(2))
+    made = await compose(problem(), store=office / "store.sqlite")
+    assert sorted(drawn) == ["single agent", certify.EQUIPPED]  # on the trial tasks alone
+    assert {made.certificate.arm(name).samples_per_task for name in ("single agent", certify.EQUIPPED)} == {1.0}
+
+
+async def test_a_model_whose_price_nobody_knows_is_refused_before_anything_is_spent(office, problem, monkeypatch):
+    monkeypatch.setattr(ScriptedModel, "price", property(lambda model: None))
+    with pytest.raises(UnknownPrice, match=r"nothing can be compared at equal cost.*--price"):
+        await compose(problem(), store=office / "store.sqlite")
+
+
+async def test_what_is_measured_again_is_measured_on_tasks_that_chose_nothing(office, problem):
+    rows = [json.loads(line) for line in (office / "tasks.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["skills"] = ["products", "reversal"]
+    (office / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = []
+    pairs = Trials._pairs
+
+    async def noting(trials, component, ids):
+        asked.append((component.name, set(ids)))
+        return await pairs(trials, component, ids)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trials, "_pairs", noting)
+        made = await compose(problem(queries=4), store=office / "store.sqlite")
+    assert made.chosen
+    for name in made.chosen:
+        of_it = [ids for other, ids in asked if other == name]
+        tried, fresh = set().union(*of_it[:2]), set().union(*of_it[2:])
+        assert fresh
+        assert not tried & fresh

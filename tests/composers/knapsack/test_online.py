@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import random
 from decimal import Decimal
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composers.knapsack.coverage import best_coverage, team_value
-from composers.knapsack.online import OnlineKnapsack, OnlineState, arrivals, bounds, psi
+from composers.knapsack.online import Bounds, OnlineKnapsack, OnlineState, arrivals, bounds, psi
 from composers.knapsack.selection import Candidate
 from composers.knapsack.skills import Skill
 from orchestra.agents.inventory import Component
@@ -197,3 +198,51 @@ def test_arrival_order_is_seeded():
     assert arrivals(names, 7) == arrivals(names, 7)
     assert sorted(arrivals(names, 7)) == sorted(names)
     assert arrivals(names, 7) != arrivals(names, 8)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 12), st.floats(1.5, 200))
+def test_what_overlaps_is_within_the_guarantee_for_overlapping_values(seed, skills, spread):
+    rng = random.Random(seed)
+    lowest, price = 1.0, 0.004
+    weights = {str(i): price * spread for i in range(skills)}  # one gain of 1 has the highest density
+    offered = [
+        Candidate(name=str(i), price=price, gains={rng.choice(list(weights)): rng.uniform(1 / spread, 1)})
+        for i in range(rng.randint(1, 400))
+    ]
+    team = OnlineKnapsack(1.0, lowest=lowest, highest=spread, weights=weights)
+    for each in sorted(offered, key=lambda each: max(each.gains.values())) if seed % 2 else offered:
+        team.offer(each)
+    optimum = sum(w * max((c.gains.get(s, 0.0) for c in offered), default=0.0) for s, w in weights.items())
+    assert team.value * Bounds(lowest=lowest, highest=spread).guarantee >= optimum * 0.98
+
+
+def test_values_that_overlap_can_miss_the_ratio_for_those_that_add_up_and_keep_the_guarantee():
+    # Components that cover skills in part, at just the threshold, fill the budget to a share; then each of these skills
+    # could be covered whole, at just below it: the optimum has what the rule has and what it let go.
+    found, skills = Bounds(lowest=1.0, highest=10.0), 2000
+    gain, share = 1 / (1 + found.ratio_bound), 0.75
+    worth = psi(share, lowest=1.0, highest=10.0) / (1 - gain) / skills
+    team = OnlineKnapsack(1.0, lowest=1.0, highest=10.0, weights={str(i): worth for i in range(skills)})
+    best, left = [], 1.0
+    for i in range(skills):
+        price = gain * worth / (max(team.threshold, 1.0) * 1.0000001)
+        if team.utilisation + price > share:
+            break
+        assert team.offer(Candidate(name=f"part {i}", price=price, gains={str(i): gain})).accepted
+    for i in range(len(team.hired)):
+        price = (1 - gain) * worth / team.threshold * 1.0001
+        if worth / price <= found.highest:
+            whole = Candidate(name=f"whole {i}", price=price, gains={str(i): 1.0})
+            assert not team.offer(whole).accepted
+            if price <= left:
+                best, left = [*best, whole], left - price
+    optimum = len(best) * worth
+    assert team.clipped == 0
+    assert found.ratio_bound * 1.05 < optimum / team.value <= found.guarantee
+
+
+def test_components_that_are_all_free_have_bounds_on_which_nothing_hangs():
+    parts = [Component(name="free", kind="tool", description="d", price_usd=Decimal(0))]
+    found = bounds([Skill(name="sums", description="d", weight=1.0)], parts, 0.5)
+    assert 0 < found.lowest <= found.highest < math.inf

@@ -81,3 +81,11 @@ def test_drawing_uses_no_window_and_no_global_figure(tmp_path):
         f"figure(MOTIFS['chain'](['a']), {str(tmp_path / 'a.png')!r}); print('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", [r"a $\foo$ b", "x_$^$", "bell \u0007 and \u202e"])
+def test_any_name_is_drawn_as_it_is_written(name, tmp_path):
+    graph = AgentGraph(name=name, nodes=(AgentNode(id="a", model="p/$a_$"),), output="a")
+    for suffix in ("png", "svg"):
+        figure(graph, tmp_path / f"team.{suffix}")
+    xml.etree.ElementTree.parse(tmp_path / "team.svg")

@@ -169,3 +169,21 @@ def test_two_folders_may_have_scorers_of_the_same_name(folder, tmp_path_factory)
     (other / "own.py").write_text("def half(reply, target): return 0.25")
     assert score(own("half"), "5", folder=folder) == 0.5
     assert score(own("half"), "5", folder=other) == 0.25
+
+
+@pytest.mark.parametrize(
+    "reply", ["**-5**", r"\boxed{-5}", "`-5`", "[-5]", '"-5"', "≈-5", ">-5", "–5", "-$5", "it is -€5"]
+)
+def test_a_number_is_not_in_what_it_is_the_opposite_of(reply):
+    assert contains(reply, "5") == numeric(reply, "5") == 0
+    assert numeric(reply, "-5") == 1
+
+
+@pytest.mark.parametrize("reply", ["10-5", "x-5", "(a)-5", "pages 3–5", "2^-5", "$5", "=5"])
+def test_a_number_is_in_what_it_is_taken_from(reply):
+    assert contains(reply, "5") == 1
+
+
+@pytest.mark.parametrize(("reply", "target", "right"), [("9.1e-31", "1.6e-19", 0), ("0", "1e-10", 0), ("0.0", "0", 1)])
+def test_small_numbers_are_as_different_as_large_ones(reply, target, right):
+    assert numeric(reply, target) == right

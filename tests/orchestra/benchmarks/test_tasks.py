@@ -3,6 +3,7 @@ import json
 import pytest
 
 from orchestra.benchmarks import Task, of_split, read_tasks, split_of, tasks_hash
+from orchestra.benchmarks.tasks import check_ids
 from orchestra.errors import InputError
 
 GOOD = """{"schema_version": 1}
@@ -112,3 +113,10 @@ def test_the_hash_of_tasks_follows_what_they_say_not_how_they_are_written(tmp_pa
     spaced = "\n".join(json.dumps(task.model_dump(mode="json"), indent=None, sort_keys=True) for task in tasks)
     assert tasks_hash(read_tasks(written(tmp_path, spaced))) == tasks_hash(tasks)
     assert tasks_hash(tasks[::-1]) != tasks_hash(tasks)
+
+
+def test_tasks_of_two_files_that_share_an_id_are_told():
+    task = Task(id="1", input="?", target="5")
+    check_ids([task, Task(id="2", input="?")])
+    with pytest.raises(InputError, match="two tasks have the id '1'"):
+        check_ids([task, task])

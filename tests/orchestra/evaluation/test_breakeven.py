@@ -45,7 +45,7 @@ def test_a_baseline_that_never_succeeds_is_said_so():
 
 def test_two_arms_that_never_succeed_never_break_even():
     found = break_even(5 * MILLI, arm("team", [0] * 20, MILLI), arm("single", [0] * 20, MILLI))
-    assert (found.low, found.high, found.never_share) == (None, None, 1.0)
+    assert (found.statement, found.low, found.high, found.never_share) == ("never", None, None, 1.0)
 
 
 def test_a_search_that_cost_nothing_is_paid_back_before_the_first_query():

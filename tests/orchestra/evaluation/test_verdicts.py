@@ -130,3 +130,10 @@ def test_the_verdict_of_the_interval_is_the_verdict_of_the_statistic():
         found = verdict_of(differences, margin=0.1)
         assert found.verdict == _verdict(differences, 0.1)
         assert found.verdict == decide(found.difference.low, found.difference.high, 0.1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_of_fewer_than_five_tasks_nothing_is_decided(count):
+    found = verdict_of([1.0] * count, margin=0.02)
+    assert found.verdict == "undecided"
+    assert found.more_tasks >= 5 - count
