@@ -11,6 +11,7 @@ reservation, as unknown. Failed: the whole reservation, unless the server refuse
 served, and all is given back.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,13 +28,16 @@ class Turnstiles:
     """
 
     limits: Mapping[str, Limits] = field(default_factory=dict)
+    patience_seconds: float = math.inf
+    """A server that asks for a longer wait holds nobody back: each is refused by itself, and gives up."""
     _made: dict[str, Turnstile] = field(default_factory=dict)
 
     def of(self, model: str) -> Turnstile:
         """The turnstile of the model called `model`."""
         turnstile = self._made.get(model)
         if turnstile is None:
-            turnstile = self._made[model] = Turnstile(self.limits.get(model) or self.limits.get(ALL_MODELS))
+            limits = self.limits.get(model) or self.limits.get(ALL_MODELS)
+            turnstile = self._made[model] = Turnstile(limits, patience_seconds=self.patience_seconds)
         return turnstile
 
 

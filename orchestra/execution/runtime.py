@@ -90,7 +90,7 @@ class Runtime:
             open_model=self.model,
             use_cache=self.settings.use_cache,
             retry=self.settings.retry,
-            turnstiles=Turnstiles(self.settings.limits),
+            turnstiles=Turnstiles(self.settings.limits, self.settings.retry.patience_seconds),
             recording=self.recording,
             rerun_tools=self.settings.rerun_tools,
             _met=set(self.asked_before),

@@ -93,6 +93,7 @@ class Turnstile:
 
     Args:
         limits: what they may ask for together.
+        patience_seconds: a server that asks for a longer wait is not waited for.
         clock: shows seconds; a `FakeClock` in tests.
         sleep: waits so many seconds on that clock.
     """
@@ -101,13 +102,14 @@ class Turnstile:
         self,
         limits: Limits | None = None,
         *,
+        patience_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.limits = limits or Limits()
         self.inside = 0
         """Calls that entered and have not left."""
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep, self._patience = clock, sleep, patience_seconds
         self._queue: deque[_Waiter] = deque()
         self._unsent = 0
         self._window: deque[Passage] = deque()
@@ -170,8 +172,9 @@ class Turnstile:
             passage.leave()
 
     def hold_back(self, seconds: float) -> None:
-        """Let nobody enter for `seconds`: the server asked to wait."""
-        self._held_until = max(self._held_until, self._clock() + seconds)
+        """Let nobody enter for `seconds`, as the server asked; longer than anybody waits, all may ask and hear it."""
+        if seconds <= self._patience:
+            self._held_until = max(self._held_until, self._clock() + seconds)
 
     def _capped(self, tokens: int) -> int:
         most = self.limits.tokens_per_minute

@@ -31,7 +31,7 @@ from orchestra.errors import InputError, MissingExtra, ModelError
 from orchestra.ledger import Price
 from orchestra.models.litellm_errors import model_error
 from orchestra.models.litellm_prices import listed_price
-from orchestra.models.litellm_wire import REASONS, Reply, reported_usage, wire_messages, wire_tools
+from orchestra.models.litellm_wire import BROKEN_OFF, REASONS, Reply, reported_usage, wire_messages, wire_tools
 from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Turn
 from orchestra.models.vllm_names import host_and_port, is_loopback
 
@@ -328,8 +328,9 @@ class LitellmModel:
         return self._settings.processed_logprobs or untouched
 
     def _completion(self, reply: Reply, request: Request, latency_seconds: float) -> Completion:
-        if reply.finish_reason is None:
-            raise ModelError(f"{self._name} ended its reply without saying why; try again", retryable=True)
+        if reply.finish_reason is None or reply.finish_reason.lower() in BROKEN_OFF:
+            why = "without saying why" if reply.finish_reason is None else f"as {reply.finish_reason!r}"
+            raise ModelError(f"{self._name} ended its reply {why}; try again", retryable=True)
         calls = reply.tool_calls()
         return Completion(
             text="".join(reply.text),

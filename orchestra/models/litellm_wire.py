@@ -13,6 +13,8 @@ REASONS: dict[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 """Why a reply ended, from the server's word for it; a word not listed counts as `stop`."""
+BROKEN_OFF = frozenset({"abort", "error", "network_error"})
+"""Words of servers for a reply that did not end, but was given up."""
 
 
 @dataclass(slots=True)

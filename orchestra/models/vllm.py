@@ -19,6 +19,7 @@ from typing import Any
 
 from orchestra.errors import ModelError, TooLong
 from orchestra.ledger import DEFAULT_MACHINE_USD_PER_HOUR, Price
+from orchestra.models.litellm_wire import BROKEN_OFF
 from orchestra.models.protocol import Capabilities, Completion, Delta, Request, Turn, Usage
 from orchestra.models.serving.record import Record
 from orchestra.models.vllm_errors import not_served, refusal
@@ -296,8 +297,9 @@ class VllmModel:
         return IDS, body, prompt_ids, adapter, keep
 
     def _check(self, reply: Reply, prompt_ids: tuple[int, ...] | None, *, asked_logprobs: bool) -> None:
-        if reply.finish_reason is None:
-            raise ModelError(f"{self.name} ended its reply without saying why; try again", retryable=True)
+        if reply.finish_reason is None or reply.finish_reason.lower() in BROKEN_OFF:
+            why = "without saying why" if reply.finish_reason is None else f"as {reply.finish_reason!r}"
+            raise ModelError(f"{self.name} ended its reply {why}; try again", retryable=True)
         if prompt_ids is None:
             return
         ids = len(reply.token_ids)

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
+from torch import Tensor
 
 from orchestra.errors import ModelError
 from orchestra.models.local.lora import Lora
@@ -35,6 +36,10 @@ from orchestra.models.local.solo import SoloDecoder
 
 Decoder = PackedDecoder | SoloDecoder
 T = TypeVar("T")
+NO_NUMBERS = (
+    "the local model's scores are no numbers: its weights or its adapter overflow in this number format; open it in "
+    "another (`dtype`), or take the adapter of an earlier step"
+)
 GIVE_BACK_BYTES = 512 << 20
 """Of transcripts dropped, after which their memory is returned: between those that are kept it lies in pieces."""
 
@@ -49,7 +54,8 @@ class Limits:
     """Most prompt tokens read in one pass."""
     active_bytes: int = 4 << 30
     """Most memory promised to rows in progress; a single row is always taken. Where they lie, half as much again may be
-    empty, and be held twice for a moment, since what holds them grows by halves."""
+    empty, and be held twice for a moment, since what holds them grows by halves; where most rows have left, up to twice
+    as much may be empty."""
     kept_bytes: int = 512 << 20
     """Most memory of transcripts kept after their reply; 0 computes every prompt anew."""
 
@@ -134,7 +140,7 @@ class Engine:
                 except Exception as cause:
                     self._fail_all(f"the local model failed: {type(cause).__name__}: {cause}")
                 self._deliver()
-        self._fail_all("the local model was closed while it answered; open it again and repeat the call")
+            self._fail_all("the local model was closed while it answered; open it again and repeat the call")
         self._deliver()
         for _, done in self._errands:
             done.set_exception(ModelError("the local model was closed; open it again and repeat the call"))
@@ -170,7 +176,7 @@ class Engine:
             return
         if len(ready) < len(readers):
             logits_RV = logits_RV[ready]
-        rows = [readers[n] for n in ready]
+        rows, logits_RV = self._sound([readers[n] for n in ready], logits_RV)
         for row, token_id, logprob in zip(rows, *draw(logits_RV, [r.chooser for r in rows]), strict=True):
             piece = row.take(token_id, logprob)
             if row.wants_pieces:
@@ -178,6 +184,16 @@ class Engine:
             if row.end is not None:
                 self._leave(row)
                 self._told.append((row, row))
+
+    def _sound(self, rows: list[Row], logits_RV: Tensor) -> tuple[list[Row], Tensor]:
+        """Rows whose scores are numbers, and these scores; the others end with an error of their own."""
+        finite = logits_RV.amax(dim=-1).isfinite().tolist()  # of what is no number, the greatest is none either
+        if all(finite):
+            return rows, logits_RV
+        for row, is_finite in zip(rows, finite, strict=True):
+            if not is_finite:
+                self._turn_away(row, NO_NUMBERS)
+        return [row for row, is_finite in zip(rows, finite, strict=True) if is_finite], logits_RV[finite]
 
     def _parts(self) -> tuple[list[Part], list[Row]]:
         """New tokens of every row: one each where a reply is under way, as many as allowed where a prompt is read."""
@@ -204,8 +220,11 @@ class Engine:
             if len(self._active) >= self._limits.rows or not self._has_memory_for(row):
                 left.extend(waiting[number:])
                 break
-            if not self._enter(row):
-                left.append(row)
+            try:
+                if not self._enter(row):
+                    left.append(row)
+            except Exception as cause:  # such as no memory for its arena: the others go on, and hear nothing of it
+                self._turn_away(row, f"the local model cannot take this request: {type(cause).__name__}: {cause}")
         with self._changed:
             self._waiting.extendleft(reversed(left))
 
@@ -234,10 +253,20 @@ class Engine:
         elif kept is not None:
             self._decoder.restore(row.place, kept.tensors, kept_length)
             self._prefixes.touch(kept)
-            row.length, row.grown_from = kept_length, kept
+            row.length, row.grown_from = kept_length, kept.key
         row.cached_tokens = row.length
         self._active.append(row)
         return True
+
+    def _turn_away(self, row: Row, why: str) -> None:
+        """End a row with an error of its own."""
+        if row.place is not None:
+            with contextlib.suppress(Exception):
+                self._decoder.leave(row.place, {r.place: r.length for r in self._active})
+        if row in self._active:
+            self._active.remove(row)
+        row.place = row.lora = row.grown_from = None
+        self._told.append((row, ModelError(why)))
 
     def _best_neighbour(self, prompt_ids: tuple[int, ...], lora: Lora | None) -> tuple[Row | None, int]:
         """The row of the same adapter in progress that shares most with a prompt, and how much of it there will be."""

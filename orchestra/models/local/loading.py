@@ -11,7 +11,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,13 @@ def sensible_threads() -> int:
     return max(1, min(torch.get_num_threads(), allowed))
 
 
+def free_bytes(device: str) -> int:
+    """Memory that a model on `device` may use: what is free on a GPU, else `usable_bytes`."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return usable_bytes()
+
+
 def usable_bytes() -> int:
     """Memory of the machine, or of this process's share of it; 4 GiB where the system does not say."""
     usable = 4 << 30
@@ -185,6 +192,8 @@ def decoder_of(network: Any, device: torch.device) -> PackedDecoder | SoloDecode
     """Packed rows where they give what the model's own pass gives; else row by row."""
     ids = [(7 * i + 3) % int(network.config.get_text_config().vocab_size) for i in range(12)]
     solo = SoloDecoder(network, device)
+    if _turns_by_length(network.config.get_text_config().to_dict()):
+        return solo
     with contextlib.suppress(Exception):  # any architecture may fail in its own way here; it then runs row by row
         out = network(input_ids=torch.tensor([ids], device=device), use_cache=True)
         expected_TV = out.logits[0]
@@ -198,6 +207,14 @@ def decoder_of(network: Any, device: torch.device) -> PackedDecoder | SoloDecode
                 return PackedDecoder(network, shape)
         network.set_attn_implementation(before)
     return solo
+
+
+def _turns_by_length(config: Any) -> bool:
+    """Whether positions are encoded by the longest row of a pass, so that rows would change one another."""
+    if isinstance(config, Mapping):
+        by_length = config.get("rope_type", config.get("type")) in ("longrope", "dynamic")
+        return by_length or any(_turns_by_length(each) for each in config.values())
+    return False
 
 
 def _shape(cache: Any, dtype: torch.dtype, device: torch.device) -> Shape:

@@ -68,7 +68,7 @@ class LocalModel:
         )
         self._opened = opened
         self._release: Callable[[], None] | None = release
-        self._held = set[str]()
+        self._held, self._holding = set[str](), threading.Lock()
         self.adapter = adapter
         """Name and version of the adapter it answers with, whatever a request says; `None` is none."""
         if adapter is not None:
@@ -178,10 +178,12 @@ class LocalModel:
         """
         shelf = self._opened.shelf
         if not shelf.has(served) and served != self.adapter:
-            try:
-                self._held.add(shelf.hold(served))
-            except (InputError, NotPublished) as cause:
-                raise ModelError(str(cause)) from cause
+            with self._holding:  # calls at once hold it once
+                try:
+                    if served not in self._held:
+                        self._held.add(shelf.hold(served))
+                except (InputError, NotPublished) as cause:
+                    raise ModelError(str(cause)) from cause
         return shelf.lora(served)
 
     def _checked(self, request: Request) -> tuple[int, ...]:

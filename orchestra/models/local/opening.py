@@ -18,7 +18,7 @@ from orchestra.errors import InputError
 from orchestra.models import adapters, calibration, weights
 from orchestra.models.calibration import Calibration
 from orchestra.models.local.engine import Engine, Limits
-from orchestra.models.local.loading import DTYPES, dense_folder, load, sensible_threads, usable_bytes
+from orchestra.models.local.loading import DTYPES, dense_folder, free_bytes, load, sensible_threads
 from orchestra.models.local.model import LocalModel, Opened, run_rows
 from orchestra.models.local.prompts import Prompts
 from orchestra.models.local.shelf import Shelf, hashes_of
@@ -186,8 +186,9 @@ def _opened(path: Path, name: str, settings: Settings) -> Opened:
     if settings.deterministic:
         limits = Limits(rows=1, kept_bytes=0)
     else:
-        kept_bytes = usable_bytes() // 8 if settings.kept_mib is None else settings.kept_mib << 20
-        active_bytes = min(Limits().active_bytes, usable_bytes() // 6)
+        free = free_bytes(loaded.device)
+        kept_bytes = free // 8 if settings.kept_mib is None else settings.kept_mib << 20
+        active_bytes = min(Limits().active_bytes, free // 6)
         limits = Limits(rows=settings.rows, active_bytes=active_bytes, kept_bytes=kept_bytes)
     chosen = threads if threads != torch.get_num_threads() else None
     engine = Engine(loaded.decoder, limits, threads=chosen)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from orchestra.models.local.lora import Lora
 
-LEAST_ROWS = 4
+LEAST_ROWS = 1
 """Of an arena that is not empty."""
 
 

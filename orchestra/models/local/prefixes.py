@@ -44,8 +44,13 @@ class Kept:
         """Memory it holds."""
         return sum(t.numel() * t.element_size() for t in self.tensors)
 
+    @property
+    def key(self) -> "Key":
+        """What it is found by."""
+        return self.token_ids, self.lora
 
-_Key = tuple[tuple[int, ...], Lora | None]
+
+Key = tuple[tuple[int, ...], Lora | None]
 
 
 class PrefixStore:
@@ -58,7 +63,7 @@ class PrefixStore:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.bytes = self.dropped_bytes = 0
-        self._kept: OrderedDict[_Key, Kept] = OrderedDict()
+        self._kept: OrderedDict[Key, Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -76,17 +81,17 @@ class PrefixStore:
 
     def touch(self, kept: Kept) -> None:
         """Mark `kept` as used just now."""
-        if _key(kept) in self._kept:
-            self._kept.move_to_end(_key(kept))
+        if kept.key in self._kept:
+            self._kept.move_to_end(kept.key)
 
-    def add(self, kept: Kept, *, instead_of: Kept | None = None) -> None:
+    def add(self, kept: Kept, *, instead_of: Key | None = None) -> None:
         """Keep a transcript; `instead_of` is the shorter one it grew from, dropped when it says nothing more."""
         if kept.bytes > self.limit_bytes:
             return
-        if instead_of is not None and kept.token_ids[: len(instead_of.token_ids)] == instead_of.token_ids:
-            self._drop(_key(instead_of))
-        self._drop(_key(kept))
-        self._kept[_key(kept)] = kept
+        if instead_of is not None and kept.token_ids[: len(instead_of[0])] == instead_of[0]:
+            self._drop(instead_of)
+        self._drop(kept.key)
+        self._kept[kept.key] = kept
         self.bytes += kept.bytes
         while self.bytes > self.limit_bytes:
             self._drop(next(iter(self._kept)))
@@ -101,12 +106,8 @@ class PrefixStore:
         self._kept.clear()
         self.bytes = 0
 
-    def _drop(self, key: _Key) -> None:
+    def _drop(self, key: Key) -> None:
         old = self._kept.pop(key, None)
         if old is not None:
             self.bytes -= old.bytes
             self.dropped_bytes += old.bytes
-
-
-def _key(kept: Kept) -> _Key:
-    return kept.token_ids, kept.lora

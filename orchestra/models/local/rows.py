@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestra.models.local.lora import Lora
-from orchestra.models.local.prefixes import Kept
+from orchestra.models.local.prefixes import Key
 from orchestra.models.local.replies import ReplyText
 from orchestra.models.local.sampling import Chooser
 
@@ -50,7 +50,8 @@ class Row:
     """Tokens whose keys and values are in place."""
     cached_tokens: int = 0
     """Prompt tokens that were not computed anew."""
-    grown_from: Kept | None = None
+    grown_from: Key | None = None
+    """The transcript it began with: its key, as its memory is the store's alone."""
     place: Any = None
     end: End | None = None
     cancelled: bool = False

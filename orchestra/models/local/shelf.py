@@ -23,7 +23,7 @@ from orchestra.gate import TOLERANCE_NATS, check
 from orchestra.models import adapters, weights
 from orchestra.models.local.engine import Decoder, Engine
 from orchestra.models.local.lora import Layers, Lora, digest, watched
-from orchestra.models.local.packed import Part
+from orchestra.models.local.packed import PackedDecoder, Part
 from orchestra.models.peft_files import TENSORS, Adapter, defects
 from orchestra.models.serving.probes import FILE, Probe
 from orchestra.plugins import closest
@@ -159,9 +159,10 @@ class Shelf:
             if loaded is None:
                 return
             loaded.holders -= 1
-            unneeded = loaded.holders <= 0 and served not in self._base.live
-        if unneeded:
-            self.drop(served)
+            if loaded.holders > 0 or served in self._base.live:
+                return
+            del self._loaded[served]
+        self._engine.withdraw(loaded.lora)
 
     def lora(self, served: str) -> Lora:
         """The adapter called `served`, if it is loaded or live.
@@ -263,8 +264,10 @@ def _scored(decoder: Decoder, token_ids: Sequence[int], lora: Lora | None) -> tu
     place: Any = decoder.enter(len(token_ids), lora)
     found: list[float] = []
     try:
-        for start in range(0, len(token_ids) - 1, SCORED_TOKENS):
-            stop = min(start + SCORED_TOKENS, len(token_ids) - 1)
+        # A state that is not keys and values may only be right when it is read whole.
+        step = SCORED_TOKENS if isinstance(decoder, PackedDecoder) else len(token_ids)
+        for start in range(0, len(token_ids) - 1, step):
+            stop = min(start + step, len(token_ids) - 1)
             logits_TV = decoder.forward_all(Part(place, tuple(token_ids[start:stop]), start))
             wanted_T = torch.tensor(token_ids[start + 1 : stop + 1], device=logits_TV.device)
             logprobs_TV = torch.log_softmax(logits_TV.float(), dim=-1)

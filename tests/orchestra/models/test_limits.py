@@ -179,3 +179,14 @@ async def test_on_a_real_clock_the_wait_is_real():
 def test_a_limit_below_one_is_refused(name):
     with pytest.raises(ValueError, match=name):
         Limits(**{name: 0})
+
+
+async def test_a_wait_that_nobody_has_the_patience_for_holds_nobody_back():
+    clock = FakeClock()
+    gate = Turnstile(patience_seconds=120.0, clock=clock, sleep=clock.sleep)
+    gate.hold_back(86_400.0)
+    async with gate.passage():
+        assert clock() == 0.0
+    gate.hold_back(120.0)
+    async with gate.passage():
+        assert clock() == 120.0

@@ -189,6 +189,7 @@ async def test_a_deadline_ends_a_call_that_hangs(model_on):
         (Answer(text="one two three", malformed=True), True, None, "no reply"),
         (Answer(text="one two three", hang_up_after=2), True, None, "broke"),
         (Answer(choices=False), True, None, "without saying why"),
+        (Answer(text="one two three", finish_reason="abort"), True, None, "as .abort."),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])

@@ -7,6 +7,7 @@ import torch
 
 from orchestra.errors import ModelError
 from orchestra.models.local.packed import PackedDecoder
+from orchestra.models.local.places import Arena
 from orchestra.models.local.solo import SoloDecoder
 
 TEXTS = ["a", "two words", "x" * 70, "the same beginning, one end", "the same beginning, another", "\n\n?"]
@@ -182,3 +183,35 @@ async def test_rows_beyond_the_limit_wait_their_turn(asking, tiny):
     assert [r.token_ids for r in replies] == [
         (await asking.answer(alone, asking.asked(str(i), max_tokens=8))).token_ids for i in range(20)
     ]
+
+
+async def test_a_request_that_finds_no_memory_is_told_so_and_the_others_go_on(asking, tiny, monkeypatch):
+    model, empty = tiny(kept_mib=0), Arena._empty
+
+    def scarce(arena, rows):
+        if arena.capacity > 256:
+            raise MemoryError("not so much")
+        return empty(arena, rows)
+
+    monkeypatch.setattr(Arena, "_empty", scarce)
+    requests = [asking.asked("x" * length, max_tokens=8) for length in (9, 300, 10, 11)]
+    replies = await asyncio.gather(*(asking.answer(model, request) for request in requests), return_exceptions=True)
+    assert [isinstance(reply, ModelError) for reply in replies] == [False, True, False, False]
+    assert "cannot take this request: MemoryError: not so much" in str(replies[1])
+    assert not model._opened.engine._active
+
+
+async def test_a_row_whose_scores_are_no_numbers_ends_alone(asking, tiny, trained):
+    network, folder = trained("sick")
+    with torch.no_grad():
+        next(p for n, p in network.named_parameters() if "lora_B" in n).fill_(1e37)
+    network.save_pretrained(folder)
+    sick, well = tiny(adapter=str(folder)), tiny()
+    for temperature in (0.0, 1.0):
+        request = asking.asked("go", temperature=temperature)
+        told, reply = await asyncio.gather(
+            asking.answer(sick, request), asking.answer(well, request), return_exceptions=True
+        )
+        assert isinstance(told, ModelError)
+        assert "no numbers" in str(told)
+        assert reply.token_ids == (await asking.answer(tiny(rows=1, kept_mib=0), request)).token_ids

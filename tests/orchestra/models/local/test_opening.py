@@ -3,10 +3,14 @@ import json
 from decimal import Decimal
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, Phi3Config
 
 from orchestra.errors import InputError
 from orchestra.models.local import calibrate, open_local
+from orchestra.models.local.loading import decoder_of
 from orchestra.models.local.packed import PackedDecoder
+from orchestra.models.local.solo import SoloDecoder
 from orchestra.models.protocol import Message, Request
 from orchestra.models.weights import MissingWeights
 from orchestra.testing import check_model
@@ -98,3 +102,26 @@ async def test_the_embedded_model_is_exact_when_deterministic(asking):
     together = await asyncio.gather(*(asking.answer(model, request) for request in requests))
     await model.close()
     assert [(r.token_ids, r.logprobs) for r in alone] == [(r.token_ids, r.logprobs) for r in together]
+
+
+def test_rows_are_read_one_by_one_where_the_longest_of_them_would_change_the_others():
+    config = Phi3Config(
+        vocab_size=258,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        pad_token_id=1,
+        max_position_embeddings=256,
+        original_max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "long_factor": [1.0, 4.0, 7.0, 10.0],
+            "short_factor": [1.0] * 4,
+            "original_max_position_embeddings": 64,
+        },
+    )
+    network = AutoModelForCausalLM.from_config(config).eval()
+    assert isinstance(decoder_of(network, torch.device("cpu")), SoloDecoder)

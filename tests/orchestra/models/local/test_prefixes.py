@@ -49,7 +49,7 @@ def test_a_transcript_replaces_the_one_it_grew_from():
     store = PrefixStore(1 << 20)
     short, long = kept(*range(10)), kept(*range(20))
     store.add(short)
-    store.add(long, instead_of=short)
+    store.add(long, instead_of=short.key)
     assert len(store) == 1
 
 

@@ -251,3 +251,12 @@ async def test_cached_replies_of_equal_names_and_other_numbers_are_kept_apart(as
         await publisher.close()
         await model.close()
     assert len(set(keys)) == 4
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mamba"])
+def test_a_long_probe_is_scored_as_the_network_scores_it(tiny, plain, architecture):
+    ids = [2 + (7 * at) % 250 for at in range(130)]
+    with torch.inference_mode():
+        logits_TV = plain(architecture)[0](torch.tensor([ids])).logits[0]
+    wanted = torch.log_softmax(logits_TV, dim=-1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
+    assert tiny(architecture)._opened.shelf.logprobs(None, ids) == pytest.approx(wanted, abs=1e-3)

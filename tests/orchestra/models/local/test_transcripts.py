@@ -165,7 +165,7 @@ async def test_kept_transcripts_stay_within_their_memory(asking, tiny):
 
 
 def test_rows_in_progress_are_promised_a_share_of_the_memory_there_is(tiny, monkeypatch):
-    monkeypatch.setattr("orchestra.models.local.opening.usable_bytes", lambda: 6 << 20)
+    monkeypatch.setattr("orchestra.models.local.opening.free_bytes", lambda device: 6 << 20)
     assert tiny()._opened.engine._limits.active_bytes == 1 << 20
 
 
