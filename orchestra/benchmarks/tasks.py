@@ -107,8 +107,9 @@ def question(text: str) -> Task:
     """The one task of a run that is given a question instead of a task file.
 
     Raises:
-        InputError: it is empty.
+        InputError: it is empty, or no UTF-8, as a terminal with another encoding gives it.
     """
+    check_text(text, "the question")
     if not text:
         raise InputError("the question is empty; give one, as in: orchestra run team.yaml 'What is 61 * 65?'")
     return Task(id="question", input=text)
@@ -124,6 +125,18 @@ def split_of(task: Task) -> Split:
 def of_split(tasks: Iterable[Task], split: Split | Literal["all"] | None) -> tuple[Task, ...]:
     """Those of `tasks` that belong to `split`, in order; `None` or `all` takes every one."""
     return tuple(task for task in tasks if split in (None, "all") or split_of(task) == split)
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse what no tokenizer can read.
+
+    Raises:
+        InputError: it holds halves of letters, as bytes that are no UTF-8 become.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        raise InputError(f"{what} is no UTF-8 text (letter {cause.start + 1}); set the terminal to UTF-8") from None
 
 
 def check_ids(tasks: Iterable[Task]) -> None:

@@ -8,6 +8,7 @@ Exit codes: 0 done, 2 bad usage or input, 3 a budget ran out, 4 paused, 130 inte
 a failure, too, is one JSON document on standard output: `{"error": {"type", "message", "exit_code"}}`.
 """
 
+import io
 import json
 import os
 import sys
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def execute(arguments: Sequence[str]) -> int:
     """The exit code of one command line, after running it and reporting what went wrong."""
     words = list(arguments)
+    for stream in (sys.stdout, sys.stderr):  # half of a letter, as texts cut elsewhere end in, is written as its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     for name in _TRACERS_OF_OLD:
         os.environ.pop(name, None)
     debug = os.environ.get("ORCHESTRA_DEBUG", "") not in ("", "0")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestra.cli import options
-from orchestra.cli.console import console, errors
+from orchestra.cli.console import errors, say
 from orchestra.cli.sharing import spread
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _show(answered: "Answered", onward: str | None) -> None:
     several = len(answered.rows) > 1
     for row in answered.rows:
         if row.reply is not None:
-            console().print(f"{row.task_id}\t{row.reply}" if several else row.reply, markup=False)
+            say(f"{row.task_id}\t{row.reply}" if several else row.reply)
         if row.error is not None and row.state != "paused":
             partial = " (the reply is what there was of one)" if row.partial else ""
             errors().print(f"{row.task_id}: {row.error}{partial}", style="red", markup=False)

@@ -9,10 +9,10 @@ without a usage stays booked at its reservation; what the server refused is give
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from graphs import Tool
 from orchestra.agents.mcp_config import PREFIX
@@ -32,7 +32,7 @@ from orchestra.models.protocol import Model, Request
 from orchestra.models.retry import RetryPolicy, with_retries
 from orchestra.traces import names
 from orchestra.traces.journal import Journal
-from orchestra.traces.redaction import cleaned
+from orchestra.traces.redaction import cleaned, redacted, without_encodings
 from orchestra.traces.spans import Tracer, current_span
 from orchestra.traces.store import Store
 
@@ -249,13 +249,25 @@ class Calls:
         cost = None if usage is None or model.price is None else list_price(model, completion)
         paid = admission.answer(cost, None if usage is None else usage.input_tokens + usage.output_tokens)
         record = to_record(completion)
+        secret = self._tells(request)
+        if secret:  # its ids are those of the prompt too
+            record = cast("dict[str, Any]", without_encodings(record))
         if cache_key is not None:
             self._met.add(cache_key)
-            if cleaned(record, self.journal.redact) == record:
+            if not secret and cleaned(record, self.journal.redact) == record:
                 self.store.cache(cache_key, "completion", record)
         answer = {"completion": record, "paid_nano": paid, "asked": request_digest(model.name, request)}
         await self.journal.finish(key, answer, paid)
         return Reply(completion=completion, paid_nano=paid, list_nano=paid, source="model")
+
+    def _tells(self, request: Request) -> bool:
+        """Whether a request holds something that may not be written down."""
+        redact = self.journal.redact
+        if redact is None:
+            return False
+        said = [(one.content, [asdict(call) for call in one.tool_calls]) for one in request.messages]
+        tools = [asdict(tool) for tool in request.tools]
+        return redacted(said, redact) != said or redacted(tools, redact) != tools
 
     async def use(
         self,

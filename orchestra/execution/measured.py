@@ -86,7 +86,7 @@ def _size(store: Store, digest: str) -> int:
         said = store.blob_value(digest)
     except KeyError:  # pruned since
         return 0
-    return len(said.encode()) if isinstance(said, str) else 0
+    return len(said.encode("utf-8", "surrogatepass")) if isinstance(said, str) else 0
 
 
 def _number(value: object) -> int:

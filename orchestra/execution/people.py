@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from orchestra.benchmarks.tasks import check_text
 from orchestra.errors import InputError, Paused
 from orchestra.traces import names
 from orchestra.traces.journal import Journal
@@ -56,7 +57,8 @@ async def ask(journal: Journal, store: Store, question: Question) -> str:
     if answered is not None:
         return str(answered["said"])
     if not journal.was_interrupted(question.key):
-        told = cleaned(question.document(), journal.redact)
+        told = question.document()
+        told |= {part: cleaned(told[part], journal.redact) for part in ("question", "choices")}
         asked = Fact(journal.run_id, None, names.FACT_QUESTION, told, "orchestra")
         store.post(asked)  # in order: whoever finds the journal's entry finds the question
         await journal.begin(question.key, KIND, sha256(question.text.encode()).hexdigest(), 0)
@@ -100,8 +102,10 @@ async def write_answers(store: Store, run_id: str, answers: Sequence[str], redac
 
     Raises:
         Paused: there are questions and no answer.
-        InputError: there are more or fewer answers than questions, or one names none of its choices.
+        InputError: there are more or fewer answers than questions, or one names none of its choices or is no UTF-8.
     """
+    for said in answers:
+        check_text(said, "an answer")
     questions = open_questions(store, run_id)
     if questions and not answers:
         raise Paused(questions[0].text, questions[0].key)

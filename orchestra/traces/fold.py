@@ -69,7 +69,9 @@ class _Play:
     def upwards(self, span: SpanRecord) -> Iterator[SpanRecord]:
         """`span` and the spans around it, innermost first."""
         current: SpanRecord | None = span
-        while current is not None:
+        passed: set[str] = set()  # spans of others may lie in a ring
+        while current is not None and current.span_id not in passed:
+            passed.add(current.span_id)
             yield current
             current = self.by_id.get(current.parent_id or "")
 

@@ -28,7 +28,7 @@ class _Trace:
     trace_id: str
     spans: list[SpanRecord]
     tops: list[SpanRecord]
-    """Spans whose parent is not here."""
+    """Spans whose parent is not here; of a ring, the first."""
 
     @property
     def is_step(self) -> bool:
@@ -60,10 +60,10 @@ def others_traces(spans: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
 
 
 def tops(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
-    """Those of `spans` whose parent is not among them."""
+    """Those of `spans` whose parent is not among them; of spans that lie in a ring, the first."""
     spans = list(spans)
     ids = {span.span_id for span in spans}
-    return [span for span in spans if span.parent_id not in ids]
+    return [span for span in spans if span.parent_id not in ids] or spans[:1]
 
 
 def told_twice(span: SpanRecord, around: Iterable[SpanRecord]) -> bool:
@@ -112,7 +112,7 @@ def _by_trace(spans: Iterable[SpanRecord]) -> dict[str, list[SpanRecord]]:
 def _read(traces: Mapping[str, list[SpanRecord]]) -> list[_Trace]:
     ids = {span.span_id for spans in traces.values() for span in spans}
     return [
-        _Trace(trace_id, spans, [span for span in spans if span.parent_id not in ids])
+        _Trace(trace_id, spans, [span for span in spans if span.parent_id not in ids] or spans[:1])
         for trace_id, spans in traces.items()
     ]
 

@@ -96,9 +96,20 @@ class Importer:
             ValueError: when a value cannot be stored.
             StoreFailed: when an earlier commit failed.
         """
+        self.add_all([(resource, spans)])
+
+    def add_all(self, parts: Iterable[tuple[Mapping[str, Any], Iterable[SpanRecord]]]) -> None:
+        """Post the spans of several resources, all of them or, where one cannot be stored, none.
+
+        Raises:
+            ValueError: when a value cannot be stored.
+            StoreFailed: when an earlier commit failed.
+        """
         with self._adding:
-            digest = self._store.blob(_plain(self._clean(resource)))
-            ready = [self._ready(replace(span, run_id=self.run_id, resource=digest)) for span in spans]
+            ready: list[SpanRecord] = []
+            for resource, spans in parts:
+                digest = self._store.blob(_plain(self._clean(resource)))
+                ready += [self._ready(replace(span, run_id=self.run_id, resource=digest)) for span in spans]
             if ready and not self.spans:
                 self._store.post(RunRecord(self.run_id, "import", attributes={"source": self._source}))
             self.spans += len(ready)
@@ -161,8 +172,7 @@ def import_file(
     importer = Importer(store, path.name, run_id=name, redact=redact)
     parts = list(from_file(path, name))
     if store.run(name) is None:  # else these very spans are there already
-        for resource, spans in parts:
-            importer.add(resource, spans)
+        importer.add_all(parts)
     store.flush_sync()
     return importer.imported()
 

@@ -163,9 +163,13 @@ def _text_of(value: object) -> str:
         return str(value)
 
 
+def _no_json(word: str) -> object:
+    raise ValueError(f"{word} is no JSON")
+
+
 def parsed(text: str) -> object:
-    """`text` as JSON where it is JSON, else as it stands."""
+    """`text` as JSON where it is JSON, else as it stands, as where it holds NaN, which is none."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_json)
     except ValueError:
         return text

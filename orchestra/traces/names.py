@@ -108,6 +108,8 @@ NAMES_VERSION: Final = "orchestra.names.version"
 CUT: Final = "orchestra.export.cut"
 """On an exported span: `key=digest` of every content that was too long for it; the store holds the whole."""
 
+IDENTIFIERS: Final = frozenset({RUN_ID, EPISODE_ID, TASK_ID, TEAM_HASH, STATE_KEY, CALL, RESERVATION})
+"""What records are found and told apart by; no redactor is shown them."""
 OURS: Final = "orchestra."
 """Prefix of every attribute a foreign application does not set."""
 

@@ -1,14 +1,20 @@
 """Taking secrets out before anything reaches disk.
 
-A redactor is a function from text to text. It is shown every string of what is about to be written. Where it changes
-one, token ids and log-probabilities that came with it are dropped: they encode the same secret.
+A redactor is a function from text to text. It is shown every string of what is about to be written but the ids and
+digests that records are found by: two tasks whose numbers it takes out would be one. Where it changes a string, token
+ids and log-probabilities that came with it are dropped: they encode the same secret.
 """
 
 from collections.abc import Callable, Mapping
 
+from orchestra.traces import names
+from orchestra.traces.content import is_digest
+
 Redactor = Callable[[str], str]
 """Returns its argument, or a version of it that may be written down."""
 
+_DIGESTS = frozenset({"asked", "code"})
+"""Of a journal's reply, what says which question it answers."""
 _ENCODINGS = frozenset({"prompt_token_ids", "token_ids", "logprobs", "orchestra.token_ids"})
 
 
@@ -45,10 +51,19 @@ def cleaned(value: object, redact: Redactor | None) -> object:
     return value if redact is None else redacted(value, redact)
 
 
+def redacted_attributes(attributes: Mapping[str, object], redact: Redactor) -> dict[str, object]:
+    """A span's attributes as they may be written down; ids, and digests of what was said, are as they were."""
+    return {
+        key: value if key in names.IDENTIFIERS or is_digest(value) else redacted(value, redact)
+        for key, value in attributes.items()
+    }
+
+
 def redacted_reply(reply: Mapping[str, object], redact: Redactor) -> Mapping[str, object]:
     """A reply as it may be written down: redacted, and then without token ids and log-probabilities."""
-    clean = redacted(reply, redact)
+    clean = redacted({key: value for key, value in reply.items() if key not in _DIGESTS}, redact)
     assert isinstance(clean, dict)
+    clean |= {key: reply[key] for key in _DIGESTS & reply.keys()}
     if clean == reply:
         return reply
     bare = without_encodings(clean)

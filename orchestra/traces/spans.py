@@ -23,9 +23,8 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from orchestra.traces import names
-from orchestra.traces.content import is_digest
 from orchestra.traces.records import Attribute, SpanRecord
-from orchestra.traces.redaction import Redactor, redacted
+from orchestra.traces.redaction import Redactor, redacted, redacted_attributes
 from orchestra.traces.store import Store
 
 _KINDS: Final = {
@@ -269,7 +268,7 @@ class Span:
         clean = {key: redacted(content, redact) for key, content in self._content.items()}
         changed = clean != self._content
         for attributes in (dict(self._attributes or {}), self._late):
-            changed = changed or redacted(attributes, redact) != attributes
+            changed = changed or redacted_attributes(attributes, redact) != attributes
         if changed:
             self._late[names.REDACTED] = True
             clean.pop(names.TOKEN_IDS, None)
@@ -377,9 +376,7 @@ def _copied(attributes: Mapping[str, object] | None) -> dict[str, Attribute]:
 
 
 def _redacted_record(record: SpanRecord, redact: Redactor) -> SpanRecord:
-    attributes = {
-        key: value if is_digest(value) else redacted(value, redact) for key, value in record.attributes.items()
-    }
+    attributes = redacted_attributes(record.attributes, redact)
     return SpanRecord(
         run_id=record.run_id,
         trace_id=record.trace_id,

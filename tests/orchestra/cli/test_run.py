@@ -210,3 +210,60 @@ def test_the_command_that_goes_on_keeps_what_follows_two_dashes():
     assert _onward(["team.yaml", "--seed", "3", "--", "--what?"], paused) == (
         "orchestra run team.yaml --seed 3 --resume r1 --answer TEXT -- '--what?'"
     )
+
+
+def test_a_redactor_takes_out_what_was_said_and_no_id(desk, capsys):
+    rows = [{"id": f"case-{n}", "input": f"Is {n} right?"} for n in range(1000, 1004)]
+    (desk / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(MOTIFS["solo"](["You answer."]), desk / "solo.yaml")
+    (desk / "short.txt").write_text("fine\nfine\n")
+    words = ["run", "solo.yaml", "--tasks", "tasks.jsonl", "--store", "store.sqlite", "--redact", r"\d{3,}", "--json"]
+    assert execute([*words, "--model", "scripted/short.txt"]) == 1  # two tasks, and the script is at its end
+    first = json.loads(capsys.readouterr().out)
+    (desk / "short.txt").write_text("fine\n" * 4)
+    assert execute([*words, "--model", "scripted/short.txt", "--resume", first["run_id"]]) == 0
+    capsys.readouterr()
+    with Store.open(desk / "store.sqlite", read_only=True) as store:
+        told = run_episodes(store, first["run_id"])
+        journal = store.journal(first["run_id"])
+    assert sorted(episode.task_id for episode in told) == [row["id"] for row in rows]
+    assert [(episode.turns[-1].redacted, episode.error) for episode in told] == [(True, None)] * 4
+    assert all('prompt_token_ids": [' not in json.dumps(entry.reply) for entry in journal)
+
+
+def test_a_person_can_be_asked_in_a_task_whose_number_a_redactor_takes_out(desk, capsys):
+    (desk / "tasks.jsonl").write_text(json.dumps({"id": "case-20261", "input": "late"}) + "\n")
+    words = ["run", "asking.yaml", "--tasks", "tasks.jsonl", *COMMON, "--redact", r"\d{4,}", "--json"]
+    assert execute(words) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["questions"]) == 1
+    assert execute([*words, "--resume", told["run_id"], "--answer", "yes"]) == 0
+
+
+@pytest.mark.parametrize(("patterns", "said"), [([r"a(b)c9", r"(['])\w+\1"], "'abc'"), (["(?i)KEY"], "key")])
+def test_every_pattern_of_a_redactor_is_itself(desk, capsys, patterns, said):
+    write(MOTIFS["solo"](["You answer."]), desk / "solo.yaml")
+    redacted = [word for pattern in patterns for word in ("--redact", pattern)]
+    assert execute(["run", "solo.yaml", f"tell {said}", *COMMON, *redacted]) == 0
+    with Store.open(desk / "store.sqlite", read_only=True) as store:
+        (episode,) = run_episodes(store, store.runs()[0].run_id)
+    assert episode.output == "tell ***"
+
+
+@pytest.mark.parametrize("said", ["ratio 1:100:3", ":x: and [bold]", "a\ttab", "x" * 300])
+def test_a_reply_is_printed_letter_by_letter(desk, said):
+    write(MOTIFS["solo"](["You answer."]), desk / "solo.yaml")
+    (desk / "rules.yaml").write_text(f"rules:\n- {{match: '', reply: {json.dumps(said)}}}\n")
+    words = ["run", "solo.yaml", "go", "--store", "store.sqlite", "--model", "scripted/rules.yaml"]
+    done = subprocess.run([*ORCHESTRA, *words], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == said + "\n"
+
+
+def test_what_a_terminal_in_another_encoding_gives_is_refused(desk, capsys):
+    assert execute(["run", "asking.yaml", "caf\udce9", *COMMON]) == 2  # as Python reads a letter of Latin-1
+    assert "the question is no UTF-8 text (letter 4)" in capsys.readouterr().err
+    assert execute(["run", "asking.yaml", "hi", *COMMON, "--json"]) == 4
+    words = shlex.split(json.loads(capsys.readouterr().out)["resume"])[1:-1]
+    assert execute([*words, "caf\udce9"]) == 2
+    assert "an answer is no UTF-8 text" in capsys.readouterr().err
+    assert execute([*words, "café"]) == 0

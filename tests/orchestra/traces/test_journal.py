@@ -56,6 +56,9 @@ async def test_a_redacted_reply_is_kept_without_token_ids(store):
     assert store.journal("r")[0].reply == {"text": "a ***", "completion": {"token_ids": None, "logprobs": None}}
     await journal.finish("l", {"text": "fine", "token_ids": [1]})
     assert store.journal("r")[1].reply == {"text": "fine", "token_ids": [1]}
+    answered = {"said": "a SECRET", "asked": "SECRET", "code": "SECRET"}  # digests, in which anything may occur
+    await journal.finish("m", answered)
+    assert store.journal("r")[2].reply == answered | {"said": "a ***"}
 
 
 async def test_nothing_is_sent_that_could_not_be_written_down(file):
