@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from mcp_types import CONNECTION_CLOSED, CallToolResult, TextContent
 
 from graphs import Tool
 from orchestra.agents.mcp_config import PREFIX, McpServer, check_mcp, named, read_servers, server_of, shown
-from orchestra.errors import InputError, ToolError, Untrusted
+from orchestra.errors import ToolError, Untrusted
 from orchestra.plugins import closest
 
 START_SECONDS = 60.0
@@ -60,7 +61,10 @@ class _Connection:
 
     async def close(self) -> None:
         self._ended.set()
-        if self._task is not None:
+        if self._task is not None and self.client is None:  # it has not come to where it would see that
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        elif self._task is not None:
             try:
                 async with asyncio.timeout(10):
                     await asyncio.shield(self._task)
@@ -111,6 +115,8 @@ class McpServers:
         self._trust = trust
         self._open: dict[McpServer, _Connection] = {}
         self._opening: dict[McpServer, asyncio.Lock] = {}
+        self._failed: dict[McpServer, tuple[str, float]] = {}
+        """Why a server could not be opened, and until when that is taken for granted."""
 
     async def call(self, tool: Tool, text: str, folders: tuple[Path, ...]) -> str | None:
         """What the tool answers; `None` when it answers with nothing.
@@ -151,8 +157,8 @@ class McpServers:
         """JSON Schema of the tool's arguments, as its server states it.
 
         Raises:
-            ToolError: when the server cannot be reached.
-            InputError: when it is not listed or not trusted, or has no such tool.
+            ToolError: when the server cannot be reached, or has no such tool.
+            InputError: when it is not listed or not trusted.
         """
         connection = await self._connected(tool, folders)
         return connection.tools[named(tool.call).tool]
@@ -183,15 +189,22 @@ class McpServers:
         wanted = named(tool.call)
         if wanted.tool not in connection.tools:
             hint = closest(wanted.tool, sorted(connection.tools))
-            raise InputError(f"tool call {tool.call!r}: server {wanted.server!r} has no such tool; {hint}")
+            raise ToolError(f"tool call {tool.call!r}: server {wanted.server!r} has no such tool; {hint}")
         return connection
 
     async def _opened(self, server: McpServer) -> _Connection:
         async with self._opening.setdefault(server, asyncio.Lock()):
+            failure, until = self._failed.get(server, ("", 0.0))
+            if time.monotonic() < until:  # whoever waited for their turn would wait as long again
+                raise ToolError(failure)
             connection = self._open.get(server)
             if connection is None or not connection.alive:
                 connection = _Connection(server)
-                await connection.open()
+                try:
+                    await connection.open()
+                except ToolError as error:
+                    self._failed[server] = str(error), time.monotonic() + START_SECONDS
+                    raise
                 self._open[server] = connection
             return connection
 

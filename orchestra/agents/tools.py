@@ -121,8 +121,8 @@ class ToolPool:
         """JSON Schema of the tool's arguments; `None` means it takes one text.
 
         Raises:
-            ToolError: when its MCP server cannot be reached.
-            InputError: when that server is not listed or not trusted, or has no such tool.
+            ToolError: when its MCP server cannot be reached, or has no such tool.
+            InputError: when that server is not listed or not trusted.
         """
         if not tool.call.startswith(PREFIX):
             return None
@@ -143,11 +143,13 @@ class ToolPool:
             if worker.process.poll() is None:
                 return worker
             self._retire(worker)
-        worker = _Worker()
+        started: _Worker | None = None
         try:
+            started = worker = _Worker()
             await worker.start()
         except BaseException as error:
-            self._retire(worker)
+            if started is not None:
+                self._retire(started)
             if isinstance(error, OSError | TimeoutError):
                 raise ToolError(f"{_titled(tool)} cannot run: its worker process did not start ({error!r})") from error
             raise

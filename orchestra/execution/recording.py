@@ -40,6 +40,8 @@ from orchestra.traces.store import Store
 
 VERSION = 1
 """Of the file format."""
+CUT_SECONDS = 60.0
+"""How long a replay waits for a call to be cut off as it was; a sixtieth of it where the recording ends early."""
 
 Value = TypeVar("Value")
 
@@ -318,10 +320,19 @@ class Replay:
         return value
 
     async def _retell(self, line: Line) -> None:
-        """Let others run, then fail as the recorded call did, if it failed."""
+        """Let others run, then fail as the recorded call did, if it failed.
+
+        Raises:
+            RecordingDiffers: it was cut off, and nobody cuts it off now.
+        """
         await asyncio.sleep(0)
         if line.get("cut"):
-            await asyncio.Event().wait()  # until whoever cancelled the recorded call cancels this one
+            # Whoever cancelled the recorded call cancels this one.
+            await asyncio.sleep(CUT_SECONDS if self._ended else CUT_SECONDS / 60)
+            raise RecordingDiffers(
+                f"a call in the recording {self._where} was cut off, and nothing cuts it off now: {self.ending}; give "
+                "the limits of time that it was recorded with, such as --node-seconds"
+            )
         if "error" in line:
             raise error_from(line["error"])
 

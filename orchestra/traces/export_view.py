@@ -37,6 +37,8 @@ LONGEST_TEXT: Final = 128 * 1024
 _TEXTS_IN_ONE: Final = 4
 """An attribute longer than so many of the longest texts, such as a very long history, is left out and referred to."""
 
+_OURS: Final = frozenset(name for name in vars(names).values() if isinstance(name, str))
+"""Names that this package writes; which of them are content, `CONTENT` says."""
 _PARENTS_REMEMBERED: Final = 10_000
 
 
@@ -76,7 +78,6 @@ class View:
         below = self._below.pop(record.span_id, _Below())
         hidden = {*CONTENT, *PRIVATE}
         shown = {key: value for key, value in record.attributes.items() if key not in hidden}
-        shown |= openinference.figures(record)
         given = came_out = None
         if self.with_content:
             spoken, short = self._spoken(record, content)
@@ -84,6 +85,11 @@ class View:
             shown |= spoken | openinference.shown_values(given, came_out) | openinference.tool_parameters(short)
         else:
             record = _without_wording(record)
+            # Of others' attributes nobody knows which quote what was said: their numbers are sent.
+            shown = {
+                key: value for key, value in shown.items() if key in _OURS or isinstance(value, bool | int | float)
+            }
+        shown |= openinference.figures(record)
         if record.name == names.ATTEMPT and below.plays > 1:
             shown |= openinference.shown_values(f"{below.plays} plays", f"{below.plays - below.failed} finished")
         self._tell_parent(record, given, came_out)

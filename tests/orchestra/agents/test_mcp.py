@@ -116,7 +116,7 @@ async def test_the_schema_is_the_servers_own(pool):
 
 
 async def test_an_unknown_tool_is_answered_with_the_closest(pool):
-    with pytest.raises(InputError, match=r"server 'sums' has no such tool; did you mean 'shout'\?"):
+    with pytest.raises(ToolError, match=r"server 'sums' has no such tool; did you mean 'shout'\?"):
         await pool.call(tool("shoot"), "x")
 
 
@@ -198,3 +198,18 @@ def _runs(pid):
             return stat.read().split()[2] != "Z"
     except OSError:
         return False
+
+
+async def test_a_server_that_hangs_at_its_start_is_waited_for_once(folder, monkeypatch):
+    (folder / "mute.py").write_text("import sys; sys.stdin.read()")
+    servers = json.loads((folder / "mcp.json").read_text())
+    servers["mcpServers"]["mute"] = {"command": "python", "args": ["mute.py"]}
+    (folder / "mcp.json").write_text(json.dumps(servers))
+    monkeypatch.setattr("orchestra.agents.mcp.START_SECONDS", 1.0)
+    loop = asyncio.get_running_loop()
+    async with ToolPool((folder,), trust=True) as pool:
+        began = loop.time()
+        calls = (pool.call(Tool(name="x", call="mcp:mute/x"), "x") for _ in range(5))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert all("did not answer within 1 s" in str(error) for error in found)
+    assert loop.time() - began < 5

@@ -286,6 +286,20 @@ async def test_a_recording_cut_off_by_a_kill_is_read_to_its_last_whole_line(offi
         await run_again(office, model)
 
 
+async def test_a_call_that_a_limit_cut_off_is_not_waited_for_for_ever_without_the_limit(office, monkeypatch):
+    monkeypatch.setattr("orchestra.execution.recording.CUT_SECONDS", 0.5)
+    (office / "tools.py").write_text("import time\n\ndef slow(text):\n    time.sleep(30)\n")
+    (office / "slow.yaml").write_text(
+        "name: slow\nnodes:\n  - {id: t, kind: tool, tool: {name: slow, call: 'tools:slow'}}\noutput: t\n"
+    )
+    path = office / "limited.jsonl"
+    await run("slow.yaml", "why", settings=Settings(record=path, node_seconds=0.5))
+    again = await run("slow.yaml", "why", settings=Settings(replay=path, node_seconds=0.2))
+    assert "OutOfTime" in str(again.error_type)
+    with pytest.raises(RecordingDiffers, match=r"cut off, and nothing cuts it off now.*--node-seconds"):
+        await run("slow.yaml", "why", settings=Settings(replay=path))
+
+
 async def run_again(office, model):
     from orchestra.benchmarks.tasks import Task
     from orchestra.execution.runner import answer

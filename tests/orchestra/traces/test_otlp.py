@@ -311,6 +311,24 @@ def test_an_error_is_named_and_not_quoted_without_content(store):
     assert b"quotes" not in span.SerializeToString()
 
 
+def test_what_others_call_content_is_not_sent_without_it_either(store):
+    theirs = {
+        "gen_ai.prompt.0.content": "s3cret",
+        "input.value": "s3cret",
+        "tags": ["s3cret"],
+        "llm.is_streaming": True,
+    }
+    with LoopbackCollector() as collector:
+        exporter = Exporter("run", f"{collector.url}/v1/traces", with_content=False)
+        with Tracer(store, "run", export=exporter).span("chat m", attributes={**theirs, names.REQUEST_MODEL: "m"}):
+            pass
+        exporter.close()
+    (span,) = collector.spans
+    assert b"s3cret" not in span.SerializeToString()
+    assert attributes_of(span)["llm.is_streaming"] is True
+    assert attributes_of(span)[names.REQUEST_MODEL] == "m"
+
+
 async def test_a_stored_run_is_sent_afterwards_as_it_would_have_been_at_once(office, asked, monkeypatch):
     monkeypatch.setenv(CONTENT, "true")
     with LoopbackCollector() as at_once:
