@@ -31,12 +31,11 @@ MOST_A_CHAIN = 10
 """Kills of one run before it is let go on."""
 
 FORKS = """\
-import gc, json, os, signal, sys
+import gc, json, os, sys
 import anyio._backends._asyncio, httpcore, typer.main
 import composers.composing, composers.knapsack.bm25, orchestra.evaluation.sweep, orchestra.models.vllm
 from orchestra.cli import execute
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests begun in the background hand it down ignored
 gc.freeze()
 for line in sys.stdin:
     asked = json.loads(line)

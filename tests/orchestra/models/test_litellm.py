@@ -310,7 +310,7 @@ async def test_a_setting_the_provider_does_not_take_is_refused_before_anything_i
 
 
 WHOLE_LIFE = """
-import asyncio, sys, threading
+import asyncio, sys, threading, time
 def loopback_alone(event, arguments):
     if event == "socket.connect" and arguments[1][0] != "127.0.0.1":
         raise RuntimeError(f"connects to {arguments[1]}")
@@ -325,7 +325,10 @@ async def once():
         events = [event async for event in model.stream(Request(messages=(Message(role="user", content="hi"),)))]
         await model.close()
     return events[-1].text
-print(asyncio.run(once()), threading.active_count())
+said, give_up = asyncio.run(once()), time.monotonic() + 30
+while threading.active_count() > 1 and time.monotonic() < give_up:  # one that is ending may take its time
+    time.sleep(0.01)
+print(said, threading.active_count())
 """
 
 
