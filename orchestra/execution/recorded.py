@@ -134,3 +134,20 @@ def whole_lines(path: Path) -> tuple[list[Line], bool]:
             raise InputError(f"{str(path)!r} is no recording: line {number} is not a JSON object")
         lines.append(parsed)
     return lines, bool(rest)
+
+
+def book(line: Line, ledger: Ledger, key: str) -> None:
+    """Book what the recorded call came to, tries that failed included."""
+    for reserved, event, nano in line["booked"]:
+        reservation = ledger.reserve_now(reserved, key)
+        assert reservation is not None, "a replay's ledger refuses nothing"
+        if event == "settle":
+            ledger.settle(reservation, nano)
+        else:
+            ledger.unknown(reservation)
+
+
+def call_of(what: str) -> str:
+    """The key of the call that an entry of the ledger names: tries after the first carry their number."""
+    head, mark, tail = what.rpartition("#")
+    return head if mark and tail.isdigit() and "/" not in tail else what

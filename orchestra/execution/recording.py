@@ -27,6 +27,8 @@ from orchestra.execution.recorded import (
     Line,
     RecordedModel,
     ReplayLedger,
+    book,
+    call_of,
     described,
     error_from,
     error_record,
@@ -172,7 +174,7 @@ class Recorder:
             self._reserved[entry.reservation_id] = entry.nano
         elif entry.event in ("settle", "unknown"):
             reserved = self._reserved.pop(entry.reservation_id, entry.nano)
-            self._booked.setdefault(_call_of(entry.what), []).append([reserved, entry.event, entry.nano])
+            self._booked.setdefault(call_of(entry.what), []).append([reserved, entry.event, entry.nano])
 
     def _bookings(self, key: str) -> list[list[object]]:
         return self._booked.pop(key, [])
@@ -270,7 +272,7 @@ class Replay:
         difference = first_difference(line["asked"], request_parts(model.name, request), request)
         if difference is not None:
             raise RecordingDiffers(f"model call {key!r} is not the one recorded in {self._where}: {difference}")
-        _book(line, ledger, key)
+        book(line, ledger, key)
         await self._retell(line)
         return Reply(
             completion=from_record(line["completion"]),
@@ -298,7 +300,7 @@ class Replay:
         if "Paused" in line.get("error", {}).get("types", ()):
             return await ask()  # writes the question down again, and pauses
         if purse is not None:
-            _book(line, purse, key)
+            book(line, purse, key)
         await self._retell(line)
         said: str | None = line["said"]
         return said
@@ -387,20 +389,3 @@ def store_for(target: str | Path | None, settings: Settings) -> Iterator[Store]:
         return
     with TemporaryDirectory(prefix="orchestra-replay-") as folder, Store.open(Path(folder, "replay.sqlite")) as store:
         yield store
-
-
-def _book(line: Line, ledger: Ledger, key: str) -> None:
-    """Book what the recorded call came to, tries that failed included."""
-    for reserved, event, nano in line["booked"]:
-        reservation = ledger.reserve_now(reserved, key)
-        assert reservation is not None, "a replay's ledger refuses nothing"
-        if event == "settle":
-            ledger.settle(reservation, nano)
-        else:
-            ledger.unknown(reservation)
-
-
-def _call_of(what: str) -> str:
-    """The key of the call that an entry of the ledger names: tries after the first carry their number."""
-    head, mark, tail = what.rpartition("#")
-    return head if mark and tail.isdigit() and "/" not in tail else what
