@@ -269,8 +269,8 @@ class _Root(dict[str, Any]):
     """The outermost mapping, which is never written on one line."""
 
 
-# mypy takes no class that is chosen when the module loads; the C loader is the same, faster, where it was built.
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
+# The C loader is the same, faster, where it was built.
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]  # chosen here
     """Reads what YAML 1.2 calls its core schema; a key written twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -49,12 +49,12 @@ def draw(graph: AgentGraph, path: Path) -> None:
     picture = _Picture(graph).figure()
     try:
         if suffix == ".png":
-            # matplotlib leaves this method without types.
-            FigureCanvasAgg(picture).print_png(path, metadata={"Software": "orchestra"})  # type: ignore[no-untyped-call]
+            canvas: Any = FigureCanvasAgg(picture)  # matplotlib leaves the methods below without types
+            canvas.print_png(path, metadata={"Software": "orchestra"})
         else:
             with matplotlib.rc_context({"svg.hashsalt": "orchestra"}):  # the same team gives the same file
-                # matplotlib leaves this method without types.
-                FigureCanvasSVG(picture).print_svg(path, metadata={"Date": None})  # type: ignore[no-untyped-call]
+                canvas = FigureCanvasSVG(picture)
+                canvas.print_svg(path, metadata={"Date": None})
     except OSError as cause:
         raise InvalidFile(str(path), [f"cannot be written: {cause.strerror or cause}"]) from cause
 
@@ -158,13 +158,13 @@ class _Picture:
 
     # Channels
 
-    def _draw_onward(self, axes: Axes, channel: Channel, places: Sequence[object]) -> None:
+    def _draw_onward(self, axes: Axes, channel: Channel, places: Sequence[Any]) -> None:
         (x, y), points = self._middle(channel.source), []
         points.append((x + WIDTH / 2, y))
         for place in places[1:-1]:
             # Between its ends a channel passes columns: every such `Place` is a (source, column, carried).
-            column = place[1]  # type: ignore[index]
-            height = self._ceiling - self._layout.height_of[place] * ROW  # type: ignore[index]
+            column = place[1]
+            height = self._ceiling - self._layout.height_of[place] * ROW
             start = self._left + column * COLUMN
             points += [(start, height), (start + WIDTH, height)]
         x, y = self._middle(channel.target)

@@ -280,8 +280,7 @@ class Span:
 
 class _PrivateProvider(TracerProvider):
     def __init__(self, **settings: object) -> None:
-        # Handed on as they came: the types are those of the SDK's own constructor.
-        super().__init__(**settings)  # type: ignore[arg-type]
+        super().__init__(**settings)  # type: ignore[arg-type]  # handed on as they came, for the SDK's own constructor
         self._disabled = False  # whatever OTEL_SDK_DISABLED says
 
 

@@ -5,6 +5,7 @@ index counts, or the last where the index is below zero.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, delete, literal, select, tuple_
@@ -132,7 +133,7 @@ def keep_latest(
             for one in (last, *needed(last))
         }
         dropped = [place for place in everything if place not in kept]
-        store.transact(lambda connection, dropped=dropped: _drop_places(connection, dropped))  # type: ignore[misc]
+        store.transact(partial(_drop_places, places=dropped))
 
 
 def _drop_places(connection: Connection, places: Sequence[Place]) -> None:
