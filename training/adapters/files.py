@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from orchestra.errors import InputError, OrchestraError
+from orchestra.ledger import nano, usd
 from training.adapters.network import Adapted, LiveWeights
 from training.adapters.states import load_tensors, save_tensors, write_bytes
 
@@ -143,9 +144,10 @@ def lineage(folder: Path) -> Lineage:
     """What the card of the adapter at `folder` says of where it comes from; nothing where it has none.
 
     Raises:
-        InputError: the card is damaged.
+        InputError: the card is damaged, or its price is no amount.
     """
     card = _json(folder / CARD)
+    price = card.get("price_usd")
     return Lineage(
         base_sha256=str(card.get("base_sha256", "")),
         recipe=str(card.get("recipe", "")),
@@ -153,7 +155,7 @@ def lineage(folder: Path) -> Lineage:
         episodes=tuple(card.get("episodes", ())),
         episode_count=int(card.get("episode_count", 0)),
         value=card.get("value"),
-        price_usd=card.get("price_usd"),
+        price_usd=None if price is None else str(usd(nano(str(price)))),
     )
 
 

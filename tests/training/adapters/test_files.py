@@ -10,7 +10,7 @@ from orchestra.models.local.publishing import local_publisher
 from orchestra.models.peft_files import defects, inspected
 from orchestra.models.serving.probes import Probe
 from training.adapters import DiskFull, Lineage, NotPublished, publish, reloaded, save
-from training.adapters.files import NotAsSaved, read
+from training.adapters.files import NotAsSaved, lineage, read
 
 PROBE = tuple(range(3, 40))
 
@@ -117,3 +117,15 @@ async def test_an_adapter_over_other_base_weights_is_refused_and_withdrawn(netwo
     with pytest.raises(NotPublished, match="is not published"):
         await publish(Other(), weights, base=made.logprobs(None, PROBE), tolerance_nats=10.0)
     assert withdrawn == [weights.served]
+
+
+@pytest.mark.parametrize(("price", "read_as"), [("0.0012", "0.0012"), (0.5, "0.5"), (None, None)])
+def test_what_a_card_says_its_adapter_cost_is_read_as_an_amount(tmp_path, price, read_as):
+    (tmp_path / "adapter.json").write_text(json.dumps({"runs": ["r1"], "price_usd": price}))
+    assert lineage(tmp_path) == Lineage(runs=("r1",), price_usd=read_as)
+
+
+def test_a_card_whose_price_is_no_amount_is_refused_as_a_run_begins(tmp_path):
+    (tmp_path / "adapter.json").write_text(json.dumps({"price_usd": "cheap"}))
+    with pytest.raises(InputError, match="cheap"):
+        lineage(tmp_path)
