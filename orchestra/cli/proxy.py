@@ -17,6 +17,13 @@ def proxy_command(
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8100,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    processed_logprobs: Annotated[
+        bool | None,
+        typer.Option(
+            "--processed-logprobs/--raw-logprobs",
+            help="Whether the server reports log-probabilities after temperature; 'orchestra serve' says it itself.",
+        ),
+    ] = None,
     redact: options.Redact = None,
     store: options.StoreUrl = None,
     as_json: options.AsJson = False,
@@ -38,4 +45,14 @@ def proxy_command(
         print(f"{upstream} is behind it; Ctrl-C ends it; orchestra traces show {proxy.run_id}", file=sys.stderr)
 
     clean = options.stated_redactor(redact or ())
-    asyncio.run(serve(upstream, store=store, host=host, port=port, tell=tell, redact=clean))
+    asyncio.run(
+        serve(
+            upstream,
+            store=store,
+            host=host,
+            port=port,
+            tell=tell,
+            redact=clean,
+            processed_logprobs=processed_logprobs,
+        )
+    )

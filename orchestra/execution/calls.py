@@ -129,7 +129,8 @@ class Calls:
         place: _Place,
     ) -> Reply:
         kind = "internal" if model.provider in IN_PROCESS else "client"
-        with self.tracer.span(f"chat {model.name}", kind=kind, attributes=asked(model, request, attributes)) as span:
+        begun = asked(model, request, {**attributes, names.RESERVATION: key})
+        with self.tracer.span(f"chat {model.name}", kind=kind, attributes=begun) as span:
             show_request(span, request)
             try:
                 if self.recording is None:

@@ -30,10 +30,10 @@ from orchestra.models.vllm_truth import (
     PROBE_TOKENS,
     PROBING,
     Facts,
+    Worn,
     facts_of,
     is_the_same_either_way,
     probes,
-    served_adapter,
     tells_processed,
 )
 from orchestra.models.vllm_wire import Events, Reply, chat_body, completion, encoded, ids_body
@@ -157,6 +157,7 @@ class VllmModel:
         self._processed = processed_logprobs
         self._prompts = Prompts(connection.name, self._posted)
         self._facts: Facts | None = None
+        self._worn = Worn(address.adapter, name=name)
         self._asking, self._probing = asyncio.Lock(), asyncio.Lock()
 
     @property
@@ -174,18 +175,19 @@ class VllmModel:
 
     @property
     def fingerprint(self) -> str:
-        """The weights as the server names them, their number format, vLLM's version, and the adapter's version.
+        """The weights as the server names them, number format, vLLM's and the adapter's version, and what is asked.
+
+        A reply that was kept without token ids is none for whom asks by them.
 
         Raises:
             ModelError: the server does not answer.
         """
-        facts, record = self._known_now(), self._record
+        facts, record, settings = self._known_now(), self._record, self._settings
         weights = record.weights_sha256 if record is not None else facts.root
-        adapter = self._address.adapter
-        if adapter is not None:
-            adapter = served_adapter(adapter, facts, name=self.name)
+        adapter = self._worn.served(None, facts)
         dtype = record.dtype if record is not None else "its own format"
-        return f"vllm:{weights}:{dtype}:{facts.version}:{adapter or 'no adapter'}"
+        asked = ":".join(name for name in ("token_ids", "tools", "logprobs") if getattr(settings, name)) or "messages"
+        return f"vllm:{weights}:{dtype}:{facts.version}:{adapter or 'no adapter'}:{asked}"
 
     def prompt_tokens_bound(self, request: Request) -> int:
         """Exact for what was sampled earlier, UTF-8 bytes for the rest: the tokenizer is the server's."""
@@ -243,7 +245,7 @@ class VllmModel:
         """
         with not_served():
             async with self._within(deadline_seconds):
-                await self._known(self._address.adapter)
+                self._worn.served(None, await self._known(self._worn.wanted(None)))
         return await self._probed(deadline_seconds, turn) if self._settings.logprobs else None
 
     async def close(self) -> None:
@@ -275,12 +277,13 @@ class VllmModel:
 
     async def _prepared(self, request: Request) -> tuple[str, bytes, tuple[int, ...] | None, str | None, bool]:
         """Path and body of a request, the prompt's ids if they are sent, the adapter, and whether to keep logprobs."""
-        settings, adapter = self._settings, request.adapter or self._address.adapter
+        settings, adapter = self._settings, self._worn.wanted(request.adapter)
         served = self._address.base
         if settings.token_ids or adapter is not None:
             facts = await self._known(adapter)
             if adapter is not None:
-                served = adapter = served_adapter(adapter, facts, name=self.name)
+                adapter = self._worn.served(request.adapter, facts)
+                served = adapter or served
         keep = settings.logprobs and await self._processes(request)
         if not settings.token_ids:
             return CHAT, chat_body(request, served, stream=settings.stream, logprobs=keep), None, adapter, keep

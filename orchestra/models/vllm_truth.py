@@ -81,6 +81,51 @@ def served_adapter(wanted: str, facts: Facts, *, name: str) -> str:
     )
 
 
+class Worn:
+    """Which adapter answers: the one a request asks for by its version, else the one of the model's own name.
+
+    A name without version means the one that is loaded when this is first asked, and means it as long as the model is
+    open: what is cached under it, and what a run says it was played with, is of one policy.
+
+    Args:
+        own: adapter in the model's name, with its version or without; `None` means there is none.
+        name: of the model, for errors.
+    """
+
+    def __init__(self, own: str | None, *, name: str) -> None:
+        self._own, self._name = own, name
+        self._pinned: str | None = None
+
+    def wanted(self, asked: str | None) -> str | None:
+        """What to look for among the adapters that are loaded; `None` means the base weights are asked."""
+        return asked or self._pinned or self._own
+
+    def served(self, asked: str | None, facts: Facts) -> str | None:
+        """What the server calls it; `None` means the base weights.
+
+        Args:
+            asked: what a request asks for; `None` leaves it to the model's name.
+            facts: what the server says.
+
+        Raises:
+            ModelError: it is not loaded; or a request, whose key in the cache holds what it says, says no version.
+        """
+        wanted = self.wanted(asked)
+        if wanted is None:
+            return None
+        if self._pinned not in (None, *facts.adapters) and not asked:
+            raise ModelError(
+                f"{self._name}: adapter {self._pinned!r}, which it began with, is not loaded any more; there is "
+                f"{', '.join(sorted(facts.adapters)) or 'none'}; open the model again to have the one of today"
+            )
+        served = served_adapter(wanted, facts, name=self._name)
+        if asked and served != asked:
+            raise ModelError(f"{self._name}: a request for adapter {asked!r} says no version; ask for {served!r}")
+        if not asked:
+            self._pinned = served
+        return served
+
+
 def is_the_same_either_way(sampling: Sampling) -> bool:
     """Whether log-probabilities before and after temperature and truncation are the same numbers."""
     if sampling.temperature == 0:

@@ -1,18 +1,20 @@
 """What is kept of a call that went through the proxy: one span in the store, found again by the id of its answer.
 
 Content is written once, by reference: messages, reply, and the token ids with their log-probabilities. Ids are kept
-only where they are certain: as many as the server counted, and one log-probability for each. Headers are never kept.
+only where they are certain: as many as the server counted, and one log-probability for each, of the distribution it was
+drawn from (`orchestra.proxy.certainty`). Headers are never kept.
 """
 
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from orchestra.proxy.asking import CHAT, Asked
+from orchestra.proxy.certainty import doubt
 from orchestra.proxy.hearing import Choice, Heard
 from orchestra.traces import names
 from orchestra.traces.joins import keep_call
@@ -68,10 +70,17 @@ class Keeper:
         run_id: the run all calls belong to; it begins with the first one.
         upstream: host and port of the server that answers.
         redact: shown every text before it reaches the store.
+        processed: whether that server reports log-probabilities after temperature and truncation; asked for each call
+            whose request does not make them the same either way.
     """
 
     def __init__(
-        self, store: Store, run_id: str, upstream: tuple[str, int | None], redact: Redactor | None = None
+        self,
+        store: Store,
+        run_id: str,
+        upstream: tuple[str, int | None],
+        redact: Redactor | None = None,
+        processed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.run_id = run_id
         self.calls = 0
@@ -81,6 +90,7 @@ class Keeper:
         self._store = store
         self._upstream = upstream
         self._redact = redact
+        self._processed = processed
         self._answers: set[str] = set()
 
     async def keep(self, call: Call) -> None:
@@ -188,6 +198,9 @@ class Keeper:
             names.TOOL_DEFINITIONS: body.get("tools"),
         }
         ids, missing = _token_ids(call.heard)
+        if ids is not None and ids.get("logprobs") is not None:
+            ids, doubted = self._of_what_was_drawn(call.asked, ids)
+            missing = missing or doubted
         for key, value in content.items():
             clean = value if self._redact is None else redacted(value, self._redact)
             if clean != value:
@@ -199,6 +212,17 @@ class Keeper:
         if ids is not None:
             found[names.TOKEN_IDS] = self._store.blob(ids)
         found[names.TOKEN_IDS_MISSING] = missing
+
+    def _of_what_was_drawn(self, asked: Asked, ids: dict[str, object]) -> tuple[dict[str, object], str | None]:
+        """`ids`, with log-probabilities only where they are of the distribution sampled from, and why not."""
+        why = doubt(asked.body)
+        if why is None or self._processed():
+            return ids, None
+        missing = (
+            f"{why}, and the server's log-probabilities may be from before that: start vLLM with --logprobs-mode "
+            "processed_logprobs, as orchestra serve does, and orchestra proxy with --processed-logprobs"
+        )
+        return {**ids, "logprobs": None, "sent_logprobs": ids["logprobs"]}, missing
 
 
 def _asked_messages(asked: Asked) -> list[object]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -129,7 +130,7 @@ class Relay:
             raise results[0]
 
     async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
-        path, episode = _without_episode(scope["path"])
+        path, episode = _without_episode(_raw_path(scope))
         scope = {**scope, "path": path}
         receiver = self._receivers.get((scope["method"], path))
         if receiver is not None:
@@ -277,12 +278,18 @@ async def _whole_body(receive: Receive) -> bytes | None:
             return b"".join(parts)
 
 
+def _raw_path(scope: Scope) -> str:
+    """The path as the client wrote it: `%2F` inside a name is no slash."""
+    raw = scope.get("raw_path")
+    return raw.decode("latin-1") if raw else quote(scope["path"])
+
+
 def _without_episode(path: str) -> tuple[str, str | None]:
-    """A path without `/episode/NAME` before it, and that name."""
+    """A path as it was written without `/episode/NAME` before it, and that name."""
     if not path.startswith(EPISODES):
         return path, None
     name, slash, rest = path.removeprefix(EPISODES).partition("/")
-    return (f"/{rest}", name) if name and slash else (path, None)
+    return (f"/{rest}", unquote(name)) if name and slash else (path, None)
 
 
 async def _left(receive: Receive) -> None:

@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 
 from orchestra.errors import InputError
+from orchestra.models.serving import record
 from orchestra.proxy.keeping import Keeper
 from orchestra.proxy.receiving import receivers
 from orchestra.proxy.relay import CONNECT_SECONDS, IDLE_SECONDS, Relay, Upstream
@@ -52,6 +53,7 @@ async def proxying(
     host: str = "127.0.0.1",
     port: int = 0,
     redact: Redactor | None = None,
+    processed_logprobs: bool | None = None,
 ) -> AsyncIterator[Proxy]:
     """A proxy in front of `upstream`, inside the block.
 
@@ -61,6 +63,8 @@ async def proxying(
         host: to listen at.
         port: to listen at; 0 takes a free one.
         redact: shown every text before it reaches the store; where it changes one, token ids are not kept.
+        processed_logprobs: whether the server reports log-probabilities after temperature and truncation; `None` takes
+            the word of `orchestra serve`, else no. Others are kept only where a request makes them the same.
 
     Raises:
         InputError: when `upstream` is no address, or the port is taken.
@@ -69,7 +73,7 @@ async def proxying(
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(closing(_listen(host, port)))
         opened = store if isinstance(store, Store) else stack.enter_context(Store.open(store))
-        keeper = Keeper(opened, fresh_run_id(), target.host, redact)
+        keeper = Keeper(opened, fresh_run_id(), target.host, redact, lambda: _processes(target, processed_logprobs))
         importer = Importer(opened, "orchestra proxy", redact=redact)
         async with _client(target) as client:
             relay = Relay(target, keeper, client, receivers(importer, opened))
@@ -96,6 +100,7 @@ async def serve(
     port: int,
     tell: Callable[[Proxy], None],
     redact: Redactor | None = None,
+    processed_logprobs: bool | None = None,
 ) -> None:
     """Run a proxy until the task is cancelled.
 
@@ -106,8 +111,11 @@ async def serve(
         port: to listen at.
         tell: given the proxy once it answers.
         redact: as for `proxying`.
+        processed_logprobs: as for `proxying`.
     """
-    async with proxying(upstream, store=store, host=host, port=port, redact=redact) as proxy:
+    async with proxying(
+        upstream, store=store, host=host, port=port, redact=redact, processed_logprobs=processed_logprobs
+    ) as proxy:
         tell(proxy)
         await asyncio.Event().wait()
 
@@ -117,6 +125,15 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are the caller's."""
         yield
+
+
+def _processes(upstream: Upstream, told: bool | None) -> bool:
+    """Whether the server reports log-probabilities after temperature, as told, else as who started it wrote down."""
+    if told is not None:
+        return told
+    url = httpx.URL(upstream.url)
+    server = record.found(f"{url.scheme}://{url.netloc.decode()}")
+    return server is not None and server.processed_logprobs
 
 
 def _config(relay: Relay) -> uvicorn.Config:

@@ -7,7 +7,7 @@ such a name. A change of names is a change of `VERSION`, which every span's reso
 
 from typing import Final
 
-VERSION: Final = "genai-0.1.0+orchestra-2"
+VERSION: Final = "genai-0.1.0+orchestra-3"
 """Of the conventions followed, and of our additions."""
 
 # Span names. The part after the blank is the team's, node's, model's or tool's name.
@@ -99,8 +99,9 @@ FAILED_ATTEMPTS: Final = "orchestra.failed_attempts"
 in order; what was booked for them is owed besides `PAID_NANO`, which is for the answer alone."""
 USAGE_DOUBT: Final = "orchestra.usage_doubt"
 """What was wrong with the server's count of tokens, where it cannot be true."""
-LEDGER: Final = "orchestra.ledger"
 RESERVATION: Final = "orchestra.ledger.reservation"
+"""Of a model call: what the journal and the ledger keep it under (a further try with `#2`, `#3` behind it); the same on
+every attempt at a run."""
 REDACTED: Final = "orchestra.redacted"
 """True where the redactor changed something; token ids and log-probabilities are gone then."""
 NAMES_VERSION: Final = "orchestra.names.version"

@@ -86,7 +86,7 @@ def summary(store: "Store", run: RunRecord, *, spans: tuple[SpanRecord, ...] | N
         spans: its spans, where the caller has them; `None` reads them.
     """
     spans = store.spans(run.run_id) if spans is None else spans
-    chats = [span for span in spans if operation(span) in CHATS]
+    chats = _calls(spans)
     roots = [span for span in spans if span.parent_id is None]
     plays = _last_plays(spans)
     groups = [] if plays else gathered(others_traces(spans))
@@ -251,6 +251,21 @@ def _of_turns(turns: Iterable[Turn], seconds: float | None) -> Figures:
         list_nano=_sum(_nano(turn.list_usd) for turn in turns),
         seconds=seconds,
     )
+
+
+def _calls(spans: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """The chat spans, without those of a resumed run that repeat a reply which an earlier attempt was given."""
+    chats = [span for span in spans if operation(span) in CHATS]
+    told = {span.attributes.get(names.RESERVATION) for span in chats if span.attributes.get(names.CACHED) is not True}
+    kept = []
+    for span in chats:
+        key = span.attributes.get(names.RESERVATION)
+        if key is None or span.attributes.get(names.CACHED) is not True:
+            kept.append(span)
+        elif key not in told:
+            told.add(key)
+            kept.append(span)
+    return kept
 
 
 def _last_plays(spans: Iterable[SpanRecord]) -> list[SpanRecord]:

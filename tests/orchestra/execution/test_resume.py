@@ -12,6 +12,7 @@ from orchestra.execution import Runtime, Settings
 from orchestra.execution.runner import answer
 from orchestra.testing import ScriptedModel
 from orchestra.traces.store import RunHeld, Store
+from orchestra.traces.summary import summary
 
 NUMBER = "import pathlib\nHERE = pathlib.Path(__file__).parent\n"
 TOOLS = NUMBER + "def sent(text):\n    with (HERE / 'sent.txt').open('a') as file: file.write('x')\n    return 'sent'\n"
@@ -68,6 +69,9 @@ async def every_kill(team, tmp_path, replies, **settings):
         again, model, _ = await played(team, killed.left, replies, resume=runtime.run_id, **settings)
         assert (again.reply, again.error, again.spoke) == (whole.reply, whole.error, whole.spoke)
         assert sorted(map(last_words, model.requests)) == sorted(asked[at - 1 :]), "the one in flight, and what follows"
+        with Store.open(killed.left, read_only=True) as store:
+            (run,) = store.runs()
+            assert summary(store, run).figures.calls == len(asked), "a reply that was told again is no call"
     return whole, asked
 
 

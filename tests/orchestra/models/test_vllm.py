@@ -237,6 +237,33 @@ async def test_an_adapter_is_asked_by_name_and_version(model_on):
         await model.close()
 
 
+async def test_an_adapter_without_version_stays_the_one_that_was_first_found(model_on):
+    async with FaultyServer() as server:
+        server.adapters["critic@1f"] = "somewhere"
+        model = open_vllm(f"loopback+critic@{server.url}")
+        await model.meet()
+        before = model.fingerprint
+        assert "critic@1f" in before
+        server.adapters["critic@2a"] = "elsewhere"
+        assert (await completed(model)).adapter == "critic@1f"
+        del server.adapters["critic@1f"]
+        await completed(model, Request(messages=ASKED.messages, adapter="critic@2a"))
+        with pytest.raises(ModelError, match="'critic@1f', which it began with, is not loaded any more"):
+            await completed(model)
+        with pytest.raises(ModelError, match="says no version; ask for 'critic@2a'"):
+            await completed(model, Request(messages=ASKED.messages, adapter="critic"))
+        await model.close()
+
+
+async def test_replies_kept_for_another_way_of_asking_are_not_taken(model_on):
+    async with FaultyServer() as server:
+        ways = ({}, {"token_ids": False}, {"logprobs": False}, {"token_ids": False, "tools": True})
+        models = [model_on(server, **settings) for settings in ways]
+        for model in models:
+            await model.meet()
+        assert len({model.fingerprint for model in models}) == len(ways)
+
+
 async def test_a_prompt_that_leaves_no_room_is_refused_before_it_is_sent():
     async with FaultyServer(max_model_len=100) as server:
         model = open_vllm(f"loopback@{server.url}")

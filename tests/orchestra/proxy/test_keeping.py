@@ -28,7 +28,7 @@ def answer(*choices, prompt=(1, 2, 3), counted=(3, 2), name="r1"):
 
 @pytest.fixture
 def keeper(store):
-    return Keeper(store, "r", ("localhost", 8000))
+    return Keeper(store, "r", ("localhost", 8000), processed=lambda: True)
 
 
 async def kept(keeper, store, *calls):
@@ -73,6 +73,40 @@ async def test_ids_that_are_not_certain_are_kept_and_not_taken_for_the_turns(kee
 async def test_log_probabilities_that_are_not_one_for_each_id_are_none(keeper, store):
     _, (turn,) = await kept(keeper, store, call(answer(choice(logprobs=(-0.5,)))))
     assert (turn.reply_token_ids, turn.logprobs) == ((4, 0), None)
+
+
+NEUTRAL = {"temperature": 1, "top_p": 1.0, "top_k": -1, "min_p": 0, "repetition_penalty": 1.0}
+GREEDY = {"temperature": 0, "repetition_penalty": 1.0}
+DOUBTED = [
+    ({}, "temperature is left out"),
+    ({**NEUTRAL, "temperature": 0.7}, "temperature is 0.7"),
+    ({**NEUTRAL, "top_k": 20}, "top_k is 20"),
+    ({**NEUTRAL, "top_p": None}, "top_p is left out"),
+    ({"temperature": 0}, "repetition_penalty is left out"),
+    ({**GREEDY, "logit_bias": {"3": 5}}, "logit_bias is given"),
+    ({**GREEDY, "guided_regex": "a"}, "guided_regex is given"),
+    ({**GREEDY, "tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "a tool is strict"),
+    ({**GREEDY, "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}, "tool_choice"),
+]
+
+
+@pytest.mark.parametrize(("body", "why"), DOUBTED, ids=[why for _, why in DOUBTED])
+async def test_log_probabilities_that_may_be_of_another_distribution_are_set_aside(store, body, why):
+    raw = Keeper(store, "r", ("localhost", 8000))
+    (span,), (turn,) = await kept(raw, store, call(answer(choice()), **body))
+    assert (turn.prompt_token_ids, turn.reply_token_ids, turn.logprobs) == ((1, 2, 3), (4, 0), None)
+    missing = span.attributes[names.TOKEN_IDS_MISSING]
+    assert missing.startswith(why)
+    assert "--processed-logprobs" in missing
+    assert store.blob_value(span.attributes[names.TOKEN_IDS])["sent_logprobs"] == [-0.5, -0.25]
+
+
+@pytest.mark.parametrize("body", [NEUTRAL, GREEDY, {**GREEDY, "max_tokens": 9, "seed": 1, "tool_choice": "auto"}])
+async def test_log_probabilities_that_nothing_moves_are_kept_of_any_server(store, body):
+    raw = Keeper(store, "r", ("localhost", 8000))
+    (span,), (turn,) = await kept(raw, store, call(answer(choice()), **body))
+    assert turn.logprobs == (-0.5, -0.25)
+    assert names.TOKEN_IDS_MISSING not in span.attributes
 
 
 async def test_a_server_that_sends_no_ids_leaves_none(keeper, store):

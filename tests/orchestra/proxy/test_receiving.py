@@ -58,7 +58,7 @@ async def test_calls_and_spans_meet_in_one_episode(store, form):
     began = time.time_ns()
     async with (
         FaultyServer([Answer(text="four")]) as server,
-        proxying(server.url, store=store) as proxy,
+        proxying(server.url, store=store, processed_logprobs=True) as proxy,
         httpx.AsyncClient() as client,
     ):
         asked = {"model": "m", "messages": [{"role": "user", "content": "2 + 2?"}]}

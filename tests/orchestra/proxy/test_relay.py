@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import os
 import socket
 
 import httpx
 import pytest
 
 from orchestra.errors import InputError
+from orchestra.models.serving.record import Record
 from orchestra.proxy import proxying
 from orchestra.proxy.relay import Upstream
 from orchestra.testing.faulty import NEVER, Answer, FaultyServer
 from orchestra.testing.tokens import encoded
+from orchestra.traces import names
 from orchestra.traces.episode import Usage
 from orchestra.traces.store import Store
 from orchestra.traces.summary import run_episodes
@@ -77,7 +80,7 @@ async def test_a_client_reads_what_it_would_have_read_without(store, path, extra
         without = await post(server.url, asked, path)
     async with (
         FaultyServer([Answer(text="it is four", tool_calls=calls)]) as server,
-        proxying(server.url, store=store) as proxy,
+        proxying(server.url, store=store, processed_logprobs=True) as proxy,
     ):
         through = await post(proxy.url, asked, path)
     assert documents(through) == documents(without)
@@ -314,6 +317,29 @@ async def test_a_trace_the_client_says_it_belongs_to_is_the_calls(store):
     first, second = store.spans(proxy.run_id)
     assert (first.trace_id, first.parent_id) == (trace, span)
     assert (second.parent_id, len(second.trace_id)) == (None, 32)
+
+
+async def test_the_word_of_who_started_the_server_is_taken(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCHESTRA_CACHE", str(tmp_path / "cache"))
+    async with FaultyServer([Answer(text="four")]) as server, proxying(server.url, store=store) as proxy:
+        await post(proxy.url, ASKED)
+        Record(
+            url=server.url.removesuffix("/v1"), model="loopback", root="/r", weights_sha256="0" * 64, dtype="bfloat16",
+            device="d", threads=2, tools=False, processed_logprobs=True, pid=os.getpid(), started_at="now",
+        ).write()  # fmt: skip
+        await post(proxy.url, ASKED)
+    assert [turn.logprobs is None for turn in turns(store, proxy)] == [True, False]
+
+
+async def test_a_path_goes_on_as_it_was_written(store):
+    async with FaultyServer() as server, proxying(server.url, store=store) as proxy:
+        await post(f"{proxy.otlp_url}/episode/task%2F7/v1", ASKED)
+        async with httpx.AsyncClient() as client:
+            through = await client.get(f"{proxy.url}/models/org%2Fname%20a")
+    assert through.status_code == 200
+    assert [record.path for record in server.served] == ["/v1/chat/completions", "/v1/models/org%2Fname%20a"]
+    (span,) = store.spans(proxy.run_id)
+    assert span.attributes[names.CONVERSATION_ID] == "task/7"
 
 
 async def test_calls_to_an_address_with_an_episodes_name_are_one_episode(store):
