@@ -1,11 +1,14 @@
 """What an agent is worth at MARS's six games: its moves that are valid, and its return, against programs.
 
     python -m benchmarks mars FOLDER --player before=MODEL --player after=MODEL [--games 100] [--game NAME ...]
+        [--at-once 64]
 
 Every player holds each seat for `--games` games, with the same cards for all players, against random play and against
 tree search with 100 simulations, or where cards are hidden the average policy of CFR. Hanabi is played with oneself,
 twice as many games. What was measured is kept in FOLDER: the same command after an interruption goes on where it was,
-and pays for nothing twice. The first three games are those that MARS trains on; it never sees the others.
+and pays for nothing twice. Long games side by side need memory for their transcripts: where it is short, fewer
+`--at-once` are faster, since a transcript that was dropped is read again. The first three games are those that MARS
+trains on; it never sees the others.
 """
 
 import argparse
@@ -18,7 +21,9 @@ from typing import Any
 
 from benchmarks.table import table
 from orchestra.environments import match
+from orchestra.environments.matches import CALL_SECONDS, CONCURRENCY
 from orchestra.evaluation.intervals import score_interval
+from orchestra.execution.settings import Settings
 
 GAMES: Mapping[str, tuple[str | None, ...]] = {
     "tic-tac-toe": ("random", "mcts:100"),
@@ -74,8 +79,8 @@ class Kept:
         part.replace(self._file)
 
 
-async def measured(cell: Cell, kept: Kept) -> dict[str, Any]:
-    """The cell's result, as `orchestra play --json` tells it."""
+async def measured(cell: Cell, kept: Kept, *, at_once: int = CONCURRENCY) -> dict[str, Any]:
+    """The cell's result, as `orchestra play --json` tells it; so many games are played side by side."""
     known = kept.read().get(cell.key, {})
     if "result" not in known:
         alone = cell.rival is None
@@ -84,6 +89,7 @@ async def measured(cell: Cell, kept: Kept) -> dict[str, Any]:
             [cell.model] if cell.rival is None else [cell.model, cell.rival],
             games=2 * cell.games if alone else cell.games,
             both_seats=not alone,
+            settings=Settings(concurrency=at_once, call_seconds=CALL_SECONDS),
             store=kept.folder / "store.sqlite",
             resume=known.get("run_id"),
             on_run=lambda run_id: kept.note(cell.key, run_id=run_id),
@@ -140,6 +146,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--player", action="append", required=True, metavar="NAME=MODEL")
     parser.add_argument("--games", type=int, default=100, help="at each seat")
+    parser.add_argument("--at-once", type=int, default=CONCURRENCY, help="games side by side")
     parser.add_argument("--game", action="append", choices=[*GAMES], help="only this; repeatable")
     chosen = parser.parse_args(arguments)
     if strange := [one for one in chosen.player if "=" not in one]:
@@ -156,7 +163,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     head, _ = table(headings, []).strip().split("\n")
     print(f"{head}\n|{'---|' * len(headings)}", flush=True)
     for cell in cells:
-        found = asyncio.run(measured(cell, Kept(chosen.folder)))
+        found = asyncio.run(measured(cell, Kept(chosen.folder), at_once=chosen.at_once))
         print(f"| {' | '.join(row(cell, found))} |", flush=True)
     print()
 
