@@ -52,7 +52,7 @@ async def test_it_says_what_the_server_is_and_can(vllm, model):
     can = model.capabilities
     assert (can.token_ids, can.logprobs, can.seed, can.stream) == (True, True, True, True)
     assert can.context_tokens == 8192
-    assert re.fullmatch(r"vllm:[0-9a-f]{64}:bfloat16:0\.32\.0:no adapter", model.fingerprint)
+    assert re.fullmatch(r"vllm:[0-9a-f]{64}:bfloat16:0\.32\.0:no adapter:token_ids:logprobs", model.fingerprint)
     assert not model.external
 
 
