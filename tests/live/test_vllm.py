@@ -56,6 +56,17 @@ async def test_it_says_what_the_server_is_and_can(vllm, model):
     assert not model.external
 
 
+async def test_seeded_prompts_that_fill_more_than_a_step_are_all_answered(vllm, model):
+    """Read in pieces, they were the death of vLLM 0.32 on a CPU."""
+    words = [" ".join(f"word{at}x{place}" for place in range(100)) for at in range(24)]
+    asked = [
+        Request(messages=(Message(role="user", content=text),), sampling=Sampling(max_tokens=4), seed=at)
+        for at, text in enumerate(words)
+    ]
+    replies = await asyncio.gather(*(completed(model, one) for one in asked))
+    assert sum(len(reply.prompt_token_ids) for reply in replies) > 8192
+
+
 async def test_a_server_nobody_left_a_record_of_is_asked_how_it_counts(vllm, monkeypatch, tmp_path):
     monkeypatch.setenv("ORCHESTRA_CACHE", str(tmp_path))  # as on another machine
     model = open_vllm(f"{vllm.model}@{vllm.url}")

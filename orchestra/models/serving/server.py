@@ -182,6 +182,9 @@ def _command(place: Environment, record: Record, port: int, parser: str | None, 
     command += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
     if place.on_cpu:
         command += ["--enforce-eager"]
+        # vLLM 0.32 sets a seeded request's generator back when its prompt is read in pieces, which a CPU's cannot: the
+        # server dies ("CPU Generator does not use offset").
+        command += ["--no-enable-chunked-prefill"]
     if parser is not None:
         command += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
     return command
